@@ -17,10 +17,12 @@ channel 0.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import networkx
+from typing import TYPE_CHECKING
 
 from arspec.diagnostics import Span
+
+if TYPE_CHECKING:
+    import networkx
 
 SAME, UPTO, BEFORE, ALL = "same", "upto", "before", "all"
 """Which channel groups of a grouped input group ``c`` reads: c, <= c, < c, or every one.
@@ -135,6 +137,8 @@ class Graph:
 
     def to_networkx(self) -> networkx.MultiDiGraph:
         """The same graph for networkx: nodes are indices, each read is an edge with its `Read`."""
+        import networkx  # here, because importing it costs 0.2 s and a graph without cycles needs none
+
         view = networkx.MultiDiGraph()
         view.add_nodes_from((i, {"node": node}) for i, node in enumerate(self.nodes))
         for i, node in enumerate(self.nodes):
