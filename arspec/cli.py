@@ -1,0 +1,373 @@
+"""The command line: thin commands over `arspec.compiler`, each import where it is needed.
+
+Exit status: 0 fine; 1 the spec is not causal, or a measurement disagrees; 2 not a valid spec, or
+wrong usage. Never a traceback: set ARSPEC_DEBUG=1 to see one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arspec import __version__
+
+if TYPE_CHECKING:
+    from arspec.causality import Proof
+    from arspec.compiler import Analysis
+    from arspec.diagnostics import Diagnostic, SpecError
+
+FINE, REFUTED, INVALID = 0, 1, 2
+INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal's number, as shells report it
+
+
+# --- the frame: every command ends in an exit status, none in a traceback -------------
+
+
+def main() -> None:
+    """The entry point of the `arspec` script."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show is no error
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status."""
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the last flush at exit is quiet too
+        return BROKEN_PIPE
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from arspec.diagnostics import SpecError
+
+    try:
+        # not `cli.main`, which would end the process at a broken pipe in its own way
+        with cli.make_context("arspec", list(arguments)) as context:
+            status: int = cli.invoke(context)
+        return status
+    except SpecError as failure:
+        return report(failure)
+    except click.exceptions.Exit as request:
+        return request.exit_code
+    except click.ClickException as usage:
+        usage.show()
+        return INVALID
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as bug:
+        if os.environ.get("ARSPEC_DEBUG"):
+            raise
+        detail = " ".join(f"{type(bug).__name__}: {bug}".split())[:300]
+        say(f"internal error, please report: {detail} (ARSPEC_DEBUG=1 shows where)")
+        return INVALID
+
+
+def report(failure: SpecError) -> int:
+    """Print what is wrong with a spec; return the exit status that it means."""
+    from arspec.compiler import NotCausal
+    from arspec.console import wants_color
+    from arspec.diagnostics import render
+
+    color = wants_color(sys.stderr)
+    say(render(failure.diagnostics, failure.filename, failure.text, color=color).rstrip())
+    return REFUTED if isinstance(failure, NotCausal) else INVALID
+
+
+def say(text: str) -> None:
+    """A message to the person at the terminal; results go to standard output."""
+    print(text, file=sys.stderr)
+
+
+# --- arguments that several commands take ---------------------------------------------
+
+
+class Command(click.Command):
+    """A command whose help ends in an example, printed as written."""
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the example."""
+        with formatter.section("Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"  {line}\n")
+
+
+def _settings(
+    context: click.Context, parameter: click.Parameter, values: Sequence[str]
+) -> dict[str, str]:
+    """`--set NAME=VALUE`, repeated, as a dict; the compiler checks names and values."""
+    settings = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not (equals and name.strip() and text.strip()):
+            raise click.BadParameter(f"`{value}` is not NAME=VALUE, such as width=64")
+        settings[name.strip()] = text.strip()
+    return settings
+
+
+_spec = click.argument("spec", metavar="SPEC")
+_set = click.option(
+    "--set",
+    "params",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_settings,
+    help="Change a parameter of the spec. May be given several times.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """A compiler for deep autoregressive models.
+
+    From a short YAML spec: a proof that no output can see its own future, a readable PyTorch
+    module in one file, and samples.
+
+    SPEC is the path of a spec, the name of a shipped one (see `arspec list`), or - for standard
+    input.
+    """
+
+
+def _command(name: str, example: str) -> Callable[[Callable[..., int]], click.Command]:
+    return cli.command(name, cls=Command, example=example)
+
+
+# --- the commands ---------------------------------------------------------------------
+
+
+@_command("build", "arspec build wavenet --set width=64 -o my_wavenet.py")
+@_spec
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Where to write the module; - is standard output. Default: NAME.py, in this directory.",
+)
+@_set
+@click.option("--force", is_flag=True, help="Replace FILE even if its contents would be lost.")
+def build(spec: str, output: str | None, params: dict[str, str], force: bool) -> int:
+    """Prove SPEC, then write it as one Python file.
+
+    The file is the model, readable and standalone: it needs nothing but torch. Prints what was
+    proven. If an output can see its own future, nothing is written. A file that was edited by hand
+    since it was generated, or that arspec never generated, is not replaced.
+    """
+    from arspec import compiler, console, files
+
+    analysis = _analyse(spec, params)
+    if not analysis.proof.causal:
+        _print_leaks(analysis)
+        say("nothing was written")
+        return REFUTED
+    text = compiler.emit(analysis)
+    to_stdout = output == files.STDIN
+    out = sys.stderr if to_stdout else sys.stdout
+    _print_notes(analysis)
+    if to_stdout:
+        sys.stdout.write(text)
+    else:
+        output = output or files.module_file_name(analysis.spec.name)
+        files.write_module(output, text, force=force)
+    where = "standard output" if to_stdout else output
+    known = [
+        *_proven(analysis.proof),
+        ("parameters", f"{analysis.parameter_count:,}"),
+        ("wrote", f"{where}, {len(text.splitlines()):,} lines"),
+    ]
+    console.facts(out, _verdict(analysis.proof), True, known)
+    return FINE
+
+
+@_command("check-causality", "arspec check-causality wavenet my_model.yaml --json")
+@click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
+@_set
+@click.option("--json", "as_json", is_flag=True, help="Print the proofs as JSON, with every path.")
+def check_causality(specs: tuple[str, ...], params: dict[str, str], as_json: bool) -> int:
+    """Prove that no output sees its own future.
+
+    Or show the path along which one does, with the line of SPEC where the leak enters. Needs no
+    weights and no torch. Prints the receptive field and the blind spots beside the verdict. With
+    several specs the exit status is that of the worst.
+    """
+    from arspec import console
+    from arspec.diagnostics import SpecError
+
+    status, objects = FINE, []
+    for ref in specs:
+        try:
+            analysis = _analyse(ref, params)
+        except SpecError as failure:
+            status = max(status, report(failure))
+            objects.append(_failure_json(failure))
+            continue
+        proof = analysis.proof
+        objects.append(proof.to_json())
+        if not proof.causal:
+            status = max(status, REFUTED)
+        if as_json:
+            continue
+        _print_notes(analysis)
+        sys.stderr.flush()
+        console.facts(sys.stdout, _verdict(proof), proof.causal, _proven(proof))
+        sys.stdout.flush()
+        _print_leaks(analysis)
+    if as_json:
+        _print_json(objects if len(objects) > 1 else objects[0])
+    return status
+
+
+@_command("show", "arspec show gpt2 --set depth=2")
+@_spec
+@_set
+def show(spec: str, params: dict[str, str]) -> int:
+    """Print the layers of SPEC as a table.
+
+    Op, shape, number of parameters, what it reads of the generated variable so far, and its mask,
+    inferred or written.
+    """
+    from arspec import console
+
+    analysis = _analyse(spec, params)
+    columns = ("name", "op", "shape", "parameters", "reach so far", "mask")
+    rows = [
+        (
+            row.name,
+            row.op,
+            row.shape,
+            f"{row.parameters:,}" if row.parameters else "",
+            row.reach,
+            row.mask,
+        )
+        for row in analysis.table()
+    ]
+    total = f"{analysis.parameter_count:,} parameters"
+    console.table(sys.stdout, columns, rows, right=("parameters",), caption=f"\n{total}")
+    return FINE
+
+
+@_command("list", "arspec list")
+def list_specs() -> int:
+    """Print the shipped specs, each with its paper."""
+    from arspec import console, files, source
+
+    rows = []
+    for name in files.shipped_specs():
+        found = files.find_spec(name)
+        spec = source.plain(source.load(found.text, found.name))
+        rows.append((name, str(spec.get("paper", ""))))
+    console.table(sys.stdout, ("name", "paper"), rows)
+    return FINE
+
+
+@_command("verify", "arspec verify gated_pixelcnn --set depth=3 --set width=8")
+@_spec
+@_set
+def verify(spec: str, params: dict[str, str]) -> int:
+    """Compile SPEC and measure what was proven.
+
+    Causality, receptive field and gradients, on the module itself with random parameters. Small
+    sizes are quick and show as much: the ops stay the same.
+    """
+    from arspec import console
+    from arspec.verify import verify as measure
+
+    outcome = measure(spec, **params)
+    rows = [
+        (check.name, "ok" if check.passed else "FAILED", check.detail) for check in outcome.checks
+    ]
+    console.table(sys.stdout, ("check", "", "measured"), rows)
+    return FINE if outcome.passed else REFUTED
+
+
+@_command("schema", "arspec schema > arspec.schema.json")
+def schema() -> int:
+    """Print the JSON Schema of the language, for editors."""
+    from arspec.spec import json_schema
+
+    _print_json(json_schema())
+    return FINE
+
+
+# --- what is printed ------------------------------------------------------------------
+
+
+def _analyse(ref: str, params: dict[str, str]) -> Analysis:
+    from arspec import compiler
+
+    return compiler.analyse(ref, params)
+
+
+def _verdict(proof: Proof) -> str:
+    if proof.causal:
+        return f"{proof.name}: causal, no output sees its own future"
+    return f"{proof.name}: NOT causal"
+
+
+def _proven(proof: Proof) -> list[tuple[str, str]]:
+    """What a proof found, as pairs of name and value."""
+    found = proof.to_json()
+    extents = found["receptive_field"].items()
+    return [
+        ("receptive field", ", ".join(f"{axis} {_extent(extent)}" for axis, extent in extents)),
+        ("blind spots", _count(found["blind_spots"]) or "none"),
+    ]
+
+
+def _extent(positions: int | None) -> str:
+    return "unbounded" if positions is None else f"{positions:,}"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else ""
+
+
+def _print_notes(analysis: Analysis) -> None:
+    _print_diagnostics(analysis.notes, analysis)
+
+
+def _print_leaks(analysis: Analysis) -> None:
+    _print_diagnostics(analysis.proof.leaks, analysis)
+
+
+def _print_diagnostics(found: Sequence[Diagnostic], analysis: Analysis) -> None:
+    from arspec.console import wants_color
+    from arspec.diagnostics import render
+
+    if found:
+        source = analysis.source
+        say(render(found, source.name, source.text, color=wants_color(sys.stderr)))
+
+
+def _failure_json(failure: SpecError) -> dict[str, object]:
+    """What `--json` prints for a spec that has no proof because it is not valid."""
+    errors = [
+        {
+            "code": found.code,
+            "message": found.message,
+            "line": found.span.line if found.span else None,
+            "column": found.span.column if found.span else None,
+        }
+        for found in failure.diagnostics
+    ]
+    return {"file": failure.filename, "causal": None, "errors": errors}
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    print(json.dumps(value, indent=2, ensure_ascii=False))

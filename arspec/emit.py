@@ -1,0 +1,428 @@
+"""Model and proof -> the text of the standalone Python file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from arspec import __version__
+from arspec.causality import Proof
+from arspec.classes import BlockClass, classes_of, shape_of, varying
+from arspec.diagnostics import SpecError, error
+from arspec.files import seal, template_dir
+from arspec.formatting import tidy
+from arspec.library import library
+from arspec.model import Declared, Model, TermModel
+from arspec.names import class_name, local
+from arspec.program import Missing, ProgramLine
+from arspec.summary import summary
+from arspec.values import tuple_text
+
+
+@dataclass(frozen=True)
+class ClassText:
+    """One class as the template prints it."""
+
+    name: str
+    doc: str
+    arguments: str
+    modules: tuple[str, ...]
+    inputs: str
+    result: str
+    statements: tuple[str, ...]
+
+
+def emit(model: Model, proof: Proof) -> str:
+    """The text of the module. Raises SpecError AR501 for what has no code yet."""
+    missing = _missing(model)
+    if missing:
+        unique = dict.fromkeys((m.what, m.span) for m in missing)
+        found = [error("AR501", span, what=what) for what, span in unique]
+        raise SpecError(found, model.spec.filename, model.spec.text)
+    term = model.terms[0]
+    reserved = set(library().pieces) | {class_name(model.spec.name), *model.constants}
+    variables = [code for name in model.variables for code in (local(name), f"{local(name)}_one_hot")]
+    classes = classes_of(term.root, term.exports, reserved, variables)
+    *blocks, network = classes
+    context = _context(model, term, network, proof)
+    context["blocks"] = [_block_text(model, one) for one in blocks]
+    body = _render("model.py.j2", context)
+    pieces = library().needed(body)
+    text = _render(
+        "file.py.j2",
+        {
+            **context,
+            "imports": ["import itertools", *library().imports],
+            "pieces": [piece.text for piece in pieces],
+            "body": body,
+        },
+    )
+    return seal(tidy(text))
+
+
+def spec_hash(model: Model) -> str:
+    """A hash of what the spec says and of the parameters it was expanded with."""
+    from arspec.source import plain
+
+    parts = [plain(model.spec.tree), {k: v.value for k, v in model.constants.items()}]
+    return hashlib.sha256(json.dumps(parts, sort_keys=False, default=str).encode()).hexdigest()
+
+
+def _missing(model: Model) -> list[Missing]:
+    missing: list[Missing] = []
+    if len(model.terms) > 1 or model.terms[0].root.lines and any(
+        use is not None for _, use in model.spec.generate
+    ):
+        name = model.generated[-1]
+        span = model.spec.variables[name].span
+        missing.append(Missing("`generate` by blocks", span))
+    for term in model.terms:
+        if term.delayed:
+            span = model.spec.span(("order",))
+            missing.append(Missing("an order that delays channels against each other", span))
+        if model.variables[term.variable].end == "decision":
+            missing.append(Missing("`end: decision`", model.spec.variables[term.variable].span))
+        if term.head.missing is not None:
+            missing.append(term.head.missing)
+        seen: set[int] = set()
+        stack = [term.root]
+        while stack:
+            instance = stack.pop()
+            if id(instance) in seen:
+                continue
+            seen.add(id(instance))
+            missing += instance.missing
+            for line in instance.lines:
+                if line.use is not None:
+                    stack += [call.instance for call in line.use.calls]
+    return missing
+
+
+def _render(template: str, context: dict[str, Any]) -> str:
+    import jinja2  # here, because importing it costs 70 ms that a check does not need
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template_dir()),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # what comes from the spec is escaped by `_docstring` and `repr`
+    )
+    return environment.get_template(template).render(context)
+
+
+# ------------------------------------------------------------------------------------ the classes
+
+
+def _block_text(model: Model, one: BlockClass) -> ClassText:
+    instance = one.first
+    numbers = [f"{local(n)}: {_number_type(one, n)}" for n in instance.numbers]
+    arguments = [*numbers, *(f"{hole}: {_hole_type(hole)}" for hole in one.arguments)]
+    inputs = [*instance.inputs, *one.free]
+    outputs = [*instance.outputs, *one.exports]
+    statements = _statements(one)
+    returned = ", ".join(outputs)
+    last = statements[-1].split("  # ")[0] if statements else ""
+    if len(outputs) == 1 and last == f"{outputs[0]} = " + last.partition(" = ")[2] and last:
+        comment = statements[-1].partition("  # ")[2]
+        value = last.partition(" = ")[2]
+        statements[-1] = f"{outputs[0]}: Tensor = {value}" + (f"  # {comment}" if comment else "")
+    statements.append(f"return {returned}")
+    block = model.spec.blocks[one.block]
+    signature = ", ".join(p.name for p in block.parameters)
+    masked = " with masks" if one.name.startswith("Masked") else ""
+    result = "Tensor" if len(outputs) == 1 else f"tuple[{', '.join(['Tensor'] * len(outputs))}]"
+    return ClassText(
+        name=one.name,
+        doc=f"Block `{one.block}({signature})` of the spec{masked}.",
+        arguments="".join(f", {argument}" for argument in arguments),
+        modules=tuple(_modules(one)),
+        inputs="".join(f", {name}: Tensor" for name in inputs),
+        result=result,
+        statements=tuple(statements),
+    )
+
+
+def _number_type(one: BlockClass, name: str) -> str:
+    return "int"
+
+
+def _hole_type(hole: str) -> str:
+    return "list[int]" if hole.endswith("_groups") else "int"
+
+
+def _modules(one: BlockClass) -> list[str]:
+    """The constructor's assignments."""
+    result = []
+    for line in one.first.lines:
+        result += [f"self.{m.attribute} = {one.fill(m.construct)}" for m in line.modules]
+        if line.use is not None:
+            result.append(f"self.{line.use.attribute} = {_use_construct(one, line)}")
+    return result
+
+
+def _use_construct(one: BlockClass, line: ProgramLine) -> str:
+    use = line.use
+    assert use is not None
+    child = one.children[use.attribute]
+    call = use.calls[0]
+    changing: dict[str, str] = {}
+    arguments: list[str] = []
+    for number in child.first.numbers:
+        name = local(number)
+        if number in use.schedules:
+            changing[name] = one.fill(use.schedules[number])
+            arguments.append(name)
+        else:
+            arguments.append(one.fill(call.numbers[number]))
+    for hole in child.arguments:
+        texts = varying(use.calls, hole, one)
+        if len(set(texts)) == 1:
+            arguments.append(texts[0])
+        else:
+            changing[hole] = tuple_text(texts)
+            arguments.append(hole)
+    made = f"{child.name}({', '.join(arguments)})"
+    if use.repeat is None:
+        return made
+    if not changing:
+        return f"nn.ModuleList({made} for _ in range({one.fill(use.repeat)}))"
+    names, lists = ", ".join(changing), list(changing.values())
+    source = lists[0] if len(lists) == 1 else f"zip({', '.join(lists)}, strict=True)"
+    return f"nn.ModuleList({made} for {names} in {source})"
+
+
+def _statements(one: BlockClass) -> list[str]:
+    """The statements of forward, each with the shape of what it makes."""
+    result: list[str] = []
+    for index, line in enumerate(one.first.lines):
+        if line.use is not None:
+            result += _use_statements(one, index, line)
+            continue
+        result += [one.fill(statement) for statement in line.before]
+        targets = ", ".join(line.targets)
+        shape = shape_of(one, index, line)
+        each = " each" if len(line.targets) > 1 and shape else ""
+        code = one.fill(line.code)
+        if targets != code:
+            result.append(f"{targets} = {code}" + (f"  # {shape}{each}" if shape else ""))
+    return result
+
+
+def _use_statements(one: BlockClass, index: int, line: ProgramLine) -> list[str]:
+    use = line.use
+    assert use is not None
+    child = one.children[use.attribute]
+    call = use.calls[0]
+    shape = shape_of(one, index, line)
+    comment = f"  # {shape}" if shape else ""
+    fixed = [n for n in call.inputs if n not in {local(z) for z in use.zipped}]
+    free = [name if name not in one.first.inputs else name for name in child.free]
+    exported = {name: local(f"{use.attribute}_{name}") for name in child.exports}
+    wanted = {n: e for n, e in exported.items() if _mentioned(one, e)}
+    if use.repeat is None:
+        targets = [*use.carried, *(wanted.get(n, "_") for n in child.exports)]
+        arguments = ", ".join([*call.inputs.values(), *free])
+        return [f"{', '.join(targets)} = self.{use.attribute}({arguments}){comment}"]
+    loop = _loop_name(one, child.block)
+    carried = list(zip(fixed, use.carried, strict=False))
+    starts = [(target, call.inputs[name]) for name, target in carried]
+    statements = []
+    if any(target != code for target, code in starts):
+        left, right = ", ".join(t for t, _ in starts), ", ".join(c for _, c in starts)
+        statements.append(f"{left} = {right}")
+    for name in wanted.values():
+        statements.append(f"{name}: list[Tensor] = []")
+    held = dict(carried)
+    zipped = {local(name): code for name, code in use.zipped.items()}
+    arguments = ", ".join(
+        [held.get(n, n if n in zipped else call.inputs[n]) for n in call.inputs] + free
+    )
+    targets = [*use.carried, *(f"{loop}_{n}" if n in wanted else "_" for n in child.exports)]
+    source = f"self.{use.attribute}"
+    variables = loop
+    if zipped:
+        variables = ", ".join([loop, *zipped])
+        source = f"zip({source}, {', '.join(zipped.values())}, strict=True)"
+    statements.append(f"for {variables} in {source}:")
+    statements.append(f"    {', '.join(targets)} = {loop}({arguments}){comment}")
+    for name, list_name in wanted.items():
+        statements.append(f"    {list_name}.append({loop}_{name})")
+    return statements
+
+
+def _mentioned(one: BlockClass, name: str) -> bool:
+    pattern = re.compile(rf"\b{re.escape(name)}\b")
+    for line in one.first.lines:
+        texts = [line.code, *line.before]
+        if line.use is not None:
+            texts += [*line.use.calls[0].inputs.values(), *line.use.zipped.values()]
+        if any(pattern.search(text) for text in texts):
+            return True
+    return False
+
+
+def _loop_name(one: BlockClass, block: str) -> str:
+    taken = {target for line in one.first.lines for target in line.targets} | set(one.first.inputs)
+    return local(block) if local(block) not in taken else f"{block}_"
+
+
+# -------------------------------------------------------------------------------------- the model
+
+
+def _context(model: Model, term: TermModel, network: BlockClass, proof: Proof) -> dict[str, Any]:
+    spec = model.spec
+    target = model.variables[term.variable]
+    conditions = [model.variables[name] for name in model.conditions]
+    statements = _statements(network)
+    words = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", " ".join([*statements, term.head.code])))
+    encoded = [line for v in [target, *conditions] for line in _encoding(v, words)]
+    constants = [
+        f"{name} = {number.text}" for name, number in model.constants.items()
+    ]
+    return {
+        "doc": _docstring(_header(model, proof)),
+        "name": class_name(spec.name),
+        "constants": constants,
+        "modules": [*_modules(network), *(f"self.{m.attribute} = {m.construct}"
+                                          for m in term.head.modules)],
+        "target": local(target.name),
+        "conditions": [local(v.name) for v in conditions],
+        "encoded": encoded,
+        "needs_dtype": any("dtype" in line for line in encoded),
+        "statements": statements,
+        "head_code": network.fill(term.head.code),
+        "distribution": term.head.distribution,
+        **_head_context(term, target),
+        **_sampler_context(term, target),
+        "smoke": _smoke(target, conditions),
+        "summary": summary(model, proof),
+        "codec": target.codec if target.codec == "mu_law" else None,
+    }
+
+
+def _head_context(term: TermModel, target: Declared) -> dict[str, Any]:
+    """How the head's output becomes (B, [channels,] *axes, parameters)."""
+    axes = ", ".join(target.axes)
+    separate = term.head.per_channel and target.channels > 1
+    channel = f"{target.channels}, " if separate else ""
+    return {
+        "separate": separate,
+        "channels": target.channels,
+        "size": term.head.size,
+        "axes": target.axes,
+        "params_shape": f"(B, {channel}{axes}, {term.head.size})",
+        "features_target": target.kind == "features",
+    }
+
+
+def _sampler_context(term: TermModel, target: Declared) -> dict[str, Any]:
+    ordered = term.frame.channels > 1
+    return {
+        "ordered": ordered,
+        "raster": term.graph.raster,
+        "order": term.frame.order,
+        "draws": f"(B, {target.channels}, ...)" if target.channels > 1 else "",
+        "has_channels": target.channels > 1,
+        "discrete": target.kind != "features",
+        "feature_count": int(target.count.value),
+        "top": term.head.distribution.startswith("Categorical"),
+        "end": target.end,
+    }
+
+
+def _encoding(v: Declared, words: set[str]) -> list[str]:
+    """Statements that turn a variable as the user gives it into features, channels last."""
+    name, axes = local(v.name), len(v.axes)
+    shape = ", ".join(["B", *(a if s == 1 else f"{a} / {s}" for a, s in v.grid)])
+    lines = []
+    if v.kind == "features":
+        if name not in words:
+            return []
+        if v.count.value == 1 and axes:
+            tail = ", ".join(f"{name}.shape[{i - axes}]" for i in range(axes))
+            code = f"{name}.reshape(len({name}), {tail}, 1).to(dtype)"
+        else:
+            code = f"{name}.movedim(1, -1).to(dtype)" if axes else f"{name}.to(dtype)"
+        return [f"{name} = {code}  # ({shape}, {v.count.text})"]
+    if v.kind == "levels":
+        if name not in words:
+            return []
+        code = f"scale_levels({name}, {v.count.text}, dtype)"
+        if v.channels == 1:
+            return [f"{name} = {code}.unsqueeze(-1)  # ({shape}, 1)"]
+        code = f"{code}.movedim(1, -1)" if axes else code
+        return [f"{name} = {code}  # ({shape}, {v.channels})"]
+    if v.channels > 1 and axes:
+        lines.append(f"{name} = {name}.movedim(1, -1)  # ({shape}, {v.channels})")
+    if f"{name}_one_hot" in words:
+        code = f"F.one_hot({name}, {v.count.text}).to(dtype)"
+        width = v.count.text
+        if v.channels > 1:
+            code, width = f"F.one_hot({name}, {v.count.text}).flatten(-2).to(dtype)", (
+                f"{v.channels} * {v.count.text}")
+        lines.append(f"{name}_one_hot = {code}  # ({shape}, {width})")
+    return lines
+
+
+def _smoke(target: Declared, conditions: Sequence[Declared]) -> dict[str, Any]:
+    """Random input of a small shape for the `__main__` run."""
+    strides = [s for v in conditions for a, s in v.grid if a in target.axes]
+    sizes = {a: 8 if len(target.axes) > 1 else 64 for a in target.axes}
+    largest = max([int(s) for s in strides], default=1)
+    for axis in sizes:
+        sizes[axis] = max(sizes[axis], largest)
+    made = {v.name: _random(v, sizes) for v in [target, *conditions]}
+    call = ", ".join(f"{local(v.name)}={made[v.name]}" for v in conditions)
+    own = dict(target.grid)
+    shape = tuple(-(-sizes[a] // int(own[a])) for a in target.axes)
+    return {"target": made[target.name], "conditions": call, "shape": shape}
+
+
+def _random(v: Declared, sizes: dict[str, int]) -> str:
+    lengths = [str(-(-sizes.get(axis, 8) // int(stride))) for axis, stride in v.grid]
+    if v.kind == "features":
+        return f"torch.randn({', '.join(['2', v.count.text, *lengths])})"
+    channels = [str(v.channels)] if v.channels > 1 else []
+    shape = tuple_text(["2", *channels, *lengths])
+    return f"torch.randint({v.count.text}, {shape})"
+
+
+def _header(model: Model, proof: Proof) -> list[str]:
+    """The module's docstring: where it comes from and what was proven."""
+    spec = model.spec
+    options = "".join(f" --set {k}={v}" for k, v in model.settings.items())
+    lines = [f"{spec.name}: {spec.paper}" if spec.paper else f"{spec.name}.", ""]
+    lines += [
+        f"Generated by arspec {__version__}. To generate it again:",
+        "",
+        f"    arspec build {spec.name}{options}",
+        "",
+        f"spec: sha256 {spec_hash(model)}",
+        "body: sha256 {BODY_HASH}",
+        "",
+        "What was proven from the dependency graph:",
+        "",
+        *(f"    {line}" for line in summary(model, proof)),
+    ]
+    return lines
+
+
+def _docstring(lines: Sequence[str]) -> str:
+    """Text from the spec as the inside of a docstring: it can neither end it nor escape."""
+    import textwrap
+
+    escaped = []
+    for line in lines:
+        safe = "".join(c if c.isprintable() else " " for c in line)
+        safe = safe.replace("\\", "\\\\").replace('"', '\\"')
+        if len(safe) > 96:
+            escaped += textwrap.wrap(safe, 96, break_long_words=False, break_on_hyphens=False)
+        else:
+            escaped.append(safe.rstrip())
+    return "\n".join(escaped)

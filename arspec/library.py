@@ -1,0 +1,78 @@
+"""The pieces: source text of `templates/pieces`, cut into its top-level names, never imported."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from arspec.files import piece_dir
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One top-level class, function or constant: its text and the names that it uses."""
+
+    name: str
+    text: str
+    uses: frozenset[str]
+    place: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Library:
+    pieces: dict[str, Piece]
+    imports: tuple[str, ...]
+
+    def needed(self, text: str) -> list[Piece]:
+        """The pieces that a text refers to, and those that they refer to, each after its needs."""
+        ordered: dict[str, Piece] = {}
+
+        def add(names: Iterable[str]) -> None:
+            found = [self.pieces[name] for name in names if name in self.pieces]
+            for piece in sorted(found, key=lambda p: p.place):
+                if piece.name not in ordered:
+                    add(piece.uses - {piece.name})
+                    ordered.setdefault(piece.name, piece)
+
+        add(names_in(ast.parse(text)))
+        return list(ordered.values())
+
+
+def names_in(tree: ast.AST) -> frozenset[str]:
+    """Every name that a piece of Python mentions."""
+    return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+
+
+@lru_cache(maxsize=1)
+def library() -> Library:
+    """All pieces, parsed once a process."""
+    pieces: dict[str, Piece] = {}
+    imports: set[str] = set()
+    for number, path in enumerate(sorted(piece_dir().glob("*.py"))):
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ImportFrom) and node.level > 0:
+                continue
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                imports.add(ast.unparse(node))
+                continue
+            name = _name_of(node)
+            if name is None:
+                continue
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+            source = "\n".join(lines[first - 1 : node.end_lineno])
+            pieces[name] = Piece(name, source, names_in(node), (number, node.lineno))
+    return Library(pieces, tuple(sorted(imports)))
+
+
+def _name_of(node: ast.stmt) -> str | None:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return node.name
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return node.target.id
+    return None

@@ -1,0 +1,510 @@
+"""Spec and parameters -> Model: every term's graph and program, with the checks of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from arspec.diagnostics import Diagnostic, SpecError, error, nearest_name, note
+from arspec.equations import number_text
+from arspec.expand import Builder, Stack
+from arspec.expressions import Binary, Expr, Name, evaluate, names, parse
+from arspec.frame import Frame
+from arspec.graph import Bound, Graph
+from arspec.heads import Drawn
+from arspec.names import constant
+from arspec.output import add_head
+from arspec.program import HeadLine, Instance
+from arspec.scope import Scope, Shared
+from arspec.spec import Path, Spec, Variable
+from arspec.values import DRAWN, KNOWN, PRESENT, Features, Grid, Info, Num, product_text
+
+MAX_COUNT = 10_000_000
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A variable with its numbers worked out.
+
+    `known`: "all", "present", "past", "+n", or None where nothing is to be said.
+    """
+
+    name: str
+    kind: str
+    count: Num
+    channels: int
+    grid: Grid
+    codec: str | None
+    end: int | str | None
+    known: str | None
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return tuple(axis for axis, _ in self.grid)
+
+
+@dataclass(frozen=True)
+class TermModel:
+    """One term p(variable | ...): its graph for the proof, its program for the emitter."""
+
+    variable: str
+    frame: Frame
+    graph: Graph
+    root: Instance
+    head: HeadLine
+    infos: Mapping[int, Info]
+    exports: Mapping[str, set[str]]
+    delayed: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """The expanded spec."""
+
+    spec: Spec
+    constants: Mapping[str, Num]  # emitted name -> value and text, in order
+    settings: Mapping[str, Any]  # what was set from outside
+    variables: Mapping[str, Declared]
+    generated: tuple[str, ...]
+    terms: tuple[TermModel, ...]
+    notes: tuple[Diagnostic, ...]
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return tuple(name for name in self.variables if name not in self.generated)
+
+    @property
+    def parameters(self) -> int:
+        return sum(term.root.parameters + term.head.parameters for term in self.terms)
+
+
+def expand(spec: Spec, settings: Mapping[str, Any] | None = None) -> Model:
+    """Work out every number, expand every block. Raises SpecError."""
+    try:
+        return _Expander(spec, dict(settings or {})).model()
+    except SpecError as found:
+        unique = tuple(dict.fromkeys(found.diagnostics))
+        raise SpecError(unique, spec.filename, spec.text) from None
+
+
+class _Expander:
+    def __init__(self, spec: Spec, settings: dict[str, Any]):
+        self.spec, self.settings = spec, settings
+        self.used: set[str] = set()
+        self.used_lines: set[tuple[str, str]] = set()
+        self.numbers: dict[str, Any] = {}
+        self.constants: dict[str, Num] = {}
+
+    def model(self) -> Model:
+        self._params()
+        variables = {v.name: self._variable(v) for v in self.spec.variables.values()}
+        generated = tuple(name for name, _ in self.spec.generate)
+        self._known(variables, generated)
+        terms, notes = [], []
+        errors: list[Diagnostic] = []
+        for index, (name, use) in enumerate(self.spec.generate):
+            later = set(generated[index + 1 :])
+            try:
+                terms.append(self._term(name, use, variables, later))
+            except SpecError as found:
+                errors += found.diagnostics
+        if errors:
+            raise SpecError(errors)
+        self._everything_read(variables, generated)
+        for term in terms:
+            notes += _dead(term)
+        return Model(
+            self.spec, self.constants, self.settings, variables, generated, tuple(terms),
+            tuple(notes),
+        )
+
+    # params
+
+    def _params(self) -> None:
+        raw = dict(self.spec.params)
+        for name, value in self.settings.items():
+            if name not in raw:
+                near = nearest_name(name, raw)
+                hint = f"did you mean `{near}`?" if near else (
+                    f"the params are {', '.join(raw)}" if raw else "the spec has no `params`")
+                raise SpecError([error("AR122", None, name=name, help=hint)])
+            raw[name] = value
+        written = {name: self._param(name, value) for name, value in raw.items()}
+        errors: list[Diagnostic] = []
+        for name in written:
+            try:
+                self._resolve(name, written, [])
+            except SpecError as found:
+                errors += found.diagnostics
+        if errors:
+            raise SpecError(dict.fromkeys(errors))
+
+    def _param(self, name: str, value: Any) -> Any:
+        """A number, a parsed expression, or the raw mapping of a window."""
+        path: Path = ("params", name)
+        if isinstance(value, str):
+            return parse(value, self._origin(path, name))
+        if isinstance(value, bool) or value is None or isinstance(value, list):
+            expected = "a number, an expression or a window"
+            raise SpecError([error("AR103", self.spec.span(path), key=name, expected=expected)])
+        return value
+
+    def _origin(self, path: Path, name: str) -> Any:
+        from arspec.source import Scalar, locate
+
+        node = locate(self.spec.tree, path)
+        return node.inner if isinstance(node, Scalar) else node.span
+
+    def _resolve(self, name: str, written: dict[str, Any], active: list[str]) -> None:
+        if name in self.numbers:
+            return
+        path: Path = ("params", name)
+        if name in active:
+            cycle = " -> ".join([*active[active.index(name) :], name])
+            raise SpecError([error("AR110", self.spec.span(path), cycle=cycle)])
+        value = written[name]
+        const = constant(name)
+        if isinstance(value, int | float):
+            if isinstance(value, int) and abs(value) > 10**15:
+                raise SpecError([error("AR412", self.spec.span(path), expression=name)])
+            self.numbers[name] = Num(value, const)
+            self.constants[const] = Num(value, repr(value))
+            return
+        if isinstance(value, dict):
+            self._window_param(name, value, written, [*active, name])
+            return
+        for other in names(value):
+            if other.parts[0] not in written:
+                near = nearest_name(other.parts[0], written)
+                hint = f"did you mean `{near}`?" if near else None
+                raise SpecError([error("AR105", other.span, name=other.parts[0], help=hint)])
+            self.used.add(other.parts[0])
+            self._resolve(other.parts[0], written, [*active, name])
+        scope = self._scope()
+        from arspec.expressions import Range
+
+        if isinstance(value, Range):
+            self._window_param(name, self.spec.params.get(name), written, [*active, name])
+            return
+        result = evaluate(value, lambda n: scope.number_named(n).value)
+        self.numbers[name] = Num(result, const)
+        self.constants[const] = Num(result, number_text(value, scope))
+
+    def _window_param(
+        self, name: str, value: Any, written: dict[str, Any], active: list[str]
+    ) -> None:
+        mapping = value if isinstance(value, dict) else {}
+        for axis, raw in mapping.items():
+            if isinstance(raw, str):
+                for other in names(parse(raw, self._origin(("params", name, axis), name))):
+                    if other.parts[0] in written:
+                        self.used.add(other.parts[0])
+                        self._resolve(other.parts[0], written, active)
+        builder = self._bare()
+        self.numbers[name] = builder.window(value, ("params", name), self._scope())
+
+    def _bare(self) -> Builder:
+        """A builder without variables: for what is written in `params`."""
+        return Builder(
+            self.spec, Frame((), ()), self.numbers, {}, "", (self.used, self.used_lines), {}
+        )
+
+    def _scope(self) -> Scope:
+        return Scope(Shared(self.numbers, {}, {}, set(), set()), "params")
+
+    # variables
+
+    def _count(self, raw: Any, path: Path) -> Num:
+        builder = self._bare()
+        scope = Scope(Shared(self.numbers, {}, {}, self.used, set()), "variables")
+        count = builder.number(raw, path, scope)
+        if not isinstance(count.value, int) or not 1 <= count.value <= MAX_COUNT:
+            raise SpecError([error("AR312", self.spec.span(path), setting=path[-1],
+                                   value=count.value, need=f"a whole number, 1 to {MAX_COUNT:,}")])
+        return count
+
+    def _variable(self, variable: Variable) -> Declared:
+        model, path = variable.model, ("variables", variable.name)
+        count = self._count(getattr(model, variable.kind), (*path, variable.kind))
+        if variable.kind != "features" and count.value < 2:
+            raise SpecError([error("AR312", self.spec.span((*path, variable.kind)),
+                                   setting=variable.kind, value=count.value, need=">= 2")])
+        channels = 1
+        if model.channels is not None:
+            channels = int(self._count(model.channels, (*path, "channels")).value)
+            if variable.kind == "features":
+                raise SpecError([error("AR118", self.spec.key_span((*path, "channels")),
+                                       name=variable.name,
+                                       why="`features: n` already is n channels drawn together")])
+        grid = []
+        for i, raw in enumerate(model.axes):
+            grid.append(self._axis(raw, (*path, "axes", i), variable.name))
+        axes = [axis for axis, _ in grid]
+        if len(set(axes)) != len(axes):
+            raise SpecError([error("AR118", self.spec.span((*path, "axes")), name=variable.name,
+                                   why="an axis is named twice")])
+        if model.codec == "mu_law" and variable.kind == "features":
+            raise SpecError([error("AR118", self.spec.span((*path, "codec")), name=variable.name,
+                                   why="`mu_law` gives classes or levels, not features")])
+        if model.codec == "bytes" and (variable.kind != "classes" or count.value < 256):
+            raise SpecError([error("AR118", self.spec.span((*path, "codec")), name=variable.name,
+                                   why="`bytes` needs `classes: 256` or more")])
+        end: int | str | None = None
+        if model.end is not None:
+            end = "decision"
+            if model.end != "decision":
+                end = int(self._end(model.end, (*path, "end"), int(count.value), variable))
+        return Declared(variable.name, variable.kind, count, channels, tuple(grid), model.codec,
+                        end, self._known_word(model.known, (*path, "known")))
+
+    def _end(self, raw: Any, path: Path, count: int, variable: Variable) -> int:
+        value = self._bare().number(raw, path, Scope(Shared(self.numbers, {}, {}, self.used, set()),
+                                                     "variables")).value
+        if variable.kind != "classes" or not isinstance(value, int) or not 0 <= value < count:
+            raise SpecError([error("AR312", self.spec.span(path), setting="end", value=value,
+                                   need=f"`decision`, or a class below {count}")])
+        return value
+
+    def _axis(self, raw: str, path: Path, name: str) -> tuple[str, int]:
+        """`time`, or `time / 256`: a slower clock."""
+        builder = self._bare()
+        expr = builder.expression(raw, path)
+        axis: Expr = expr
+        stride = 1
+        if isinstance(expr, Binary) and expr.operator == "/":
+            axis = expr.left
+            scope = Scope(Shared(self.numbers, {}, {}, self.used, set()), "variables")
+            value = evaluate(expr.right, lambda n: scope.number_named(n).value)
+            if not isinstance(value, int) or not 1 <= value <= 1_000_000:
+                raise SpecError([error("AR312", expr.right.span, setting=raw, value=value,
+                                       need="a whole number of positions, at least 1")])
+            stride = value
+        if not isinstance(axis, Name) or len(axis.parts) != 1:
+            raise SpecError([error("AR118", self.spec.span(path), name=name,
+                                   why=f"`{raw}` is not an axis",
+                                   help="`time`, or `time / 256` for a slower clock")])
+        if axis.parts[0] in self.spec.variables or axis.parts[0] in self.spec.params:
+            raise SpecError([error("AR107", self.spec.span(path), name=axis.parts[0],
+                                   other="a param or a variable")])
+        if axis.parts[0] == "channel":
+            raise SpecError([error("AR106", self.spec.span(path), name="channel",
+                                   why="it is the axis of `channels: n`")])
+        return axis.parts[0], stride
+
+    def _known_word(self, raw: Any, path: Path) -> str | None:
+        if raw is None:
+            return None
+        if raw in ("all", "present", "past"):
+            return str(raw)
+        text = str(raw).strip().removeprefix("+")
+        if not text.isdigit() or int(text) > MAX_COUNT:
+            raise SpecError([error("AR103", self.spec.span(path), key="known",
+                                   expected="`all`, `present`, `past` or `+n`")])
+        return f"+{int(text)}"
+
+    def _known(self, variables: dict[str, Declared], generated: tuple[str, ...]) -> None:
+        """Every condition on the drawn variable's axis says what is known of it."""
+        errors = []
+        drawn_axes = {axis for name in generated if name in variables for axis in variables[name].axes}
+        for v in variables.values():
+            shared = [axis for axis in v.axes if axis in drawn_axes]
+            if v.name in generated:
+                if v.known is not None:
+                    errors.append(error("AR118", self.spec.key_span(("variables", v.name, "known")),
+                                        name=v.name, why="`known` is for what is given, and this "
+                                        "is drawn"))
+            elif shared and v.known is None:
+                errors.append(error(
+                    "AR113", self.spec.variables[v.name].span, name=v.name, axis=shared[0],
+                    help="`known: all` (whole from the start), `present` (up to the position drawn), "
+                    "`past` (before it) or `+24` (24 positions ahead)"))
+        if errors:
+            raise SpecError(errors)
+
+    # terms
+
+    def _frame(self, target: Declared) -> tuple[Frame, bool]:
+        """The order of a variable; whether its channels are delayed against each other."""
+        raster = tuple(
+            tuple(int(i == j) for j in range(len(target.axes))) for i in range(len(target.axes))
+        )
+        if target.name not in self.spec.orders:
+            return Frame(target.axes, raster, 1), False
+        listed, path = self.spec.orders[target.name]
+        rows, channels, delayed = [], 1, False
+        for i, raw in enumerate(listed):
+            at = (*path, i)
+            if not isinstance(raw, str):
+                raise SpecError([error("AR120", self.spec.span(at), what=f"`{raw}` is not an axis")])
+            weights = self._sum(self._bare().expression(raw, at), target, at)
+            if "channel" in weights:
+                if target.channels == 1:
+                    raise SpecError([error("AR120", self.spec.span(at),
+                                           what=f"`{target.name}` has no channels")])
+                if len(weights) == 1:
+                    if i != len(listed) - 1:
+                        raise SpecError([error("AR120", self.spec.span(at),
+                                               what="`channel` is not last")])
+                    channels = target.channels
+                    continue
+                if len(weights) > 2:
+                    raise SpecError([error("AR120", self.spec.span(at), what="`channel` stands in "
+                                           "a sum with more than one axis")])
+                delayed = True
+                del weights["channel"]
+            rows.append(tuple(weights.get(axis, 0) for axis in target.axes))
+        missing = [a for j, a in enumerate(target.axes) if not any(row[j] for row in rows)]
+        if missing:
+            raise SpecError([error("AR120", self.spec.span(path),
+                                   what=f"`{missing[0]}` is missing from the order")])
+        return Frame(target.axes, tuple(rows), channels), delayed
+
+    def _sum(self, expr: Expr, target: Declared, path: Path) -> dict[str, int]:
+        if isinstance(expr, Name) and len(expr.parts) == 1:
+            axis = expr.parts[0]
+            if axis != "channel" and axis not in target.axes:
+                near = nearest_name(axis, [*target.axes, "channel"])
+                hint = f"did you mean `{near}`?" if near else None
+                raise SpecError([error("AR120", expr.span, help=hint,
+                                       what=f"`{axis}` is not an axis of `{target.name}`")])
+            return {axis: 1}
+        if isinstance(expr, Binary) and expr.operator == "+":
+            left = self._sum(expr.left, target, path)
+            for axis, weight in self._sum(expr.right, target, path).items():
+                left[axis] = left.get(axis, 0) + weight
+            return left
+        if isinstance(expr, Binary) and expr.operator == "*":
+            number, axis_expr = expr.left, expr.right
+            value = evaluate(number, lambda n: self.numbers[n.parts[0]].value)
+            return {a: w * int(value) for a, w in self._sum(axis_expr, target, path).items()}
+        raise SpecError([error("AR120", self.spec.span(path), what="an order is a list of axes or "
+                               "of sums of axes")])
+
+    def _term(
+        self, name: str, use: Any, variables: dict[str, Declared], later: set[str]
+    ) -> TermModel:
+        target = variables[name]
+        if not target.axes:
+            raise SpecError([error("AR119", self.spec.span(("generate",)), name=name,
+                                   why="it has no axes, so there is nothing to draw one by one")])
+        frame, delayed = self._frame(target)
+        infos: dict[str, Info] = {}
+        bounds: dict[str, Bound] = {name: Bound(0, strict=True)}
+        for v in variables.values():
+            if v.name in later:
+                continue
+            due = DRAWN if v.name == name else KNOWN
+            if v.name != name and any(axis in target.axes for axis in v.axes):
+                due, bound = _bound_of(v.known)
+                if bound is not None:
+                    bounds[v.name] = bound
+            infos[v.name] = Info(v.grid, _features(v, frame if v.name == name else None), due,
+                                 v.count if v.kind == "classes" else None)
+        ordered = {name: infos[name], **infos}
+        owner: dict[str, str] = {}
+        for v in [target, *variables.values()]:
+            if v.name not in later:
+                for axis, stride in v.grid:
+                    if axis not in owner or (stride == 1 and variables[owner[axis]] is not target
+                                             and dict(variables[owner[axis]].grid)[axis] != 1):
+                        owner[axis] = v.name
+        builder = Builder(self.spec, frame, self.numbers, ordered, name,
+                          (self.used, self.used_lines), owner)
+        root, output, scope = builder.expand_root(use)
+        value: Any = output.output if isinstance(output, Stack) else output
+        drawn = Drawn(target.kind, target.count, target.channels, frame.channels > 1)
+        head, path = self.spec.heads[name]
+        head_line = add_head(builder, scope, head, path, drawn, value, root)
+        graph = builder.graph(bounds)
+        return TermModel(name, frame, graph, root, head_line, builder.infos,
+                         builder.shared.exports, delayed)
+
+    # the whole
+
+    def _everything_read(
+        self, variables: dict[str, Declared], generated: tuple[str, ...]
+    ) -> None:
+        """A value that nobody reads is an error: it is a slip more often than not."""
+        errors = []
+        for name in variables:
+            if name not in generated and name not in self.used:
+                errors.append(error("AR112", self.spec.variables[name].span, name=name,
+                                    help="read it (`given: [...]`, `of:`), or drop it"))
+        for name in self.spec.params:
+            if name not in self.used:
+                errors.append(error("AR117", self.spec.key_span(("params", name)), name=name,
+                                    what="param", help="use it, or drop it"))
+        for block in self.spec.blocks.values():
+            if f"block {block.name}" not in self.used:
+                errors.append(error("AR117", block.span, name=block.name, what="block",
+                                    help="`{use: " + block.name + "}` applies it"))
+                continue
+            errors += self._unread(block.name, block.body)
+        if self.spec.network is not None:
+            if any(use is not None for _, use in self.spec.generate):
+                errors.append(error("AR117", self.spec.key_span(("network",)), name="network",
+                                    what="body", help="`generate` names a block for each variable"))
+            else:
+                errors += self._unread("network", self.spec.network)
+        if errors:
+            raise SpecError(errors)
+
+    def _unread(self, body: str, lines: Any) -> list[Diagnostic]:
+        return [
+            error("AR108", line.span, name=", ".join(line.names),
+                  help="read it in another line, or drop it")
+            for line in lines.lines
+            if not any((body, name) in self.used_lines for name in line.names)
+        ]
+
+
+def _bound_of(known: str | None) -> tuple[int, Bound | None]:
+    """Which mask a condition's windows get, and what the proof allows them to reach."""
+    if known in (None, "all"):
+        return KNOWN, None
+    if known == "past":
+        return DRAWN, Bound(0, strict=True)
+    if known == "present":
+        return PRESENT, Bound(0)
+    assert known is not None
+    return PRESENT, Bound(int(known[1:]))
+
+
+def _features(v: Declared, frame: Frame | None) -> Features:
+    count = v.count if v.kind != "levels" else Num(1, "1")
+    width = int(count.value) * v.channels
+    text = product_text(v.channels, count.text) if v.channels > 1 else count.text
+    if v.kind == "levels":
+        text = str(v.channels)
+    if frame is not None and frame.channels > 1:
+        return Features.grouped(Num(width, text), frame.channels)
+    return Features(width, text)
+
+
+def _dead(term: TermModel) -> list[Diagnostic]:
+    """Lines that reach no head: computed and trained for nothing."""
+    graph = term.graph
+    live = {graph.head}
+    stack = [graph.head]
+    while stack:
+        for read in graph.nodes[stack.pop()].reads:
+            if read.source not in live:
+                live.add(read.source)
+                stack.append(read.source)
+    inputs = len(term.infos) and len({*graph.bounds})
+    dead = [
+        node
+        for i, node in enumerate(graph.nodes)
+        if i not in live and node.reads and i >= inputs
+    ]
+    if not dead:
+        return []
+    names_ = [node.name for node in dead]
+    listed = ", ".join(f"`{n}`" for n in names_[:4]) + (
+        f" and {len(names_) - 4} more" if len(names_) > 4 else "")
+    verb = "reaches" if len(names_) == 1 else "reach"
+    return [note("AR901", dead[-1].span, names=listed, verb=verb)]
+
+
+__all__ = ["Declared", "Model", "TermModel", "expand", "replace"]

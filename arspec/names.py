@@ -1,0 +1,42 @@
+"""Names that a spec may not use, and how its names become Python names."""
+
+from __future__ import annotations
+
+import builtins
+
+METHODS = frozenset("start step sample log_prob head".split())
+
+CALL_PARAMETERS = frozenset(
+    """batch shape prompt observed temperature top_k top_p generator lengths reduce compile
+    min_length max_length x x_prev state self""".split()
+)
+
+MODULE_ATTRIBUTES = frozenset(
+    """T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda
+    double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter
+    get_submodule half ipu load_state_dict modules mtia named_buffers named_children
+    named_modules named_parameters parameters register_backward_hook register_buffer
+    register_forward_hook register_forward_pre_hook register_full_backward_hook
+    register_full_backward_pre_hook register_load_state_dict_post_hook
+    register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
+    set_submodule share_memory state_dict to to_empty train training type xpu zero_grad""".split()
+)
+"""The public attributes of an `nn.Module`; a test compares them with torch's own."""
+
+_TAKEN = frozenset(dir(builtins)) | frozenset("F nn torch math Tensor repeat shift".split())
+
+
+def local(name: str) -> str:
+    """The Python variable of a line: its own name, with `_` where that would shadow something."""
+    return f"{name}_" if name in _TAKEN else name
+
+
+def constant(name: str) -> str:
+    """The module constant of a param: ``skip_width`` -> ``SKIP_WIDTH``."""
+    return name.upper() if name.upper() != "F" else "F_"
+
+
+def class_name(name: str) -> str:
+    """The class of a block: ``gated_resnet`` -> ``GatedResnet``."""
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))

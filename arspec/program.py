@@ -1,0 +1,119 @@
+"""The expanded spec as the emitter needs it: blocks as they are used, lines with their code.
+
+Code is Python text. ``{x_width}`` in it stands for a width that depends on who uses the block;
+``widths`` of each use gives the user's own text for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from arspec.diagnostics import Span
+from arspec.values import Grid
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that the compiler proves but has no code for yet."""
+
+    what: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Module:
+    """One attribute of the class: ``self.attribute = construct``."""
+
+    attribute: str
+    construct: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a block: what its constructor and its forward are given, in the user's terms."""
+
+    instance: Instance
+    numbers: dict[str, str]
+    widths: dict[str, str]
+    inputs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class UseLine:
+    """The calls of a `use` line: one, or one per repetition with the outputs carried on."""
+
+    attribute: str
+    calls: tuple[Call, ...]
+    repeat: str | None  # the text of the number of repetitions
+    schedules: dict[str, str]  # numbers that change with the repetition: the text of their list
+    zipped: dict[str, str]  # inputs that change with the repetition: the text of their list
+    carried: tuple[str, ...]  # local names of the outputs, in the block's order
+
+
+@dataclass(frozen=True)
+class ProgramLine:
+    """One line of a body: modules for the constructor and one statement for forward."""
+
+    name: str
+    span: Span
+    targets: tuple[str, ...]
+    code: str
+    modules: tuple[Module, ...] = ()
+    grid: Grid = ()
+    width: str = ""
+    batched: bool = True
+    use: UseLine | None = None
+    before: tuple[str, ...] = ()  # statements that lead up to it (a chain with several inputs)
+    mask: str = ""
+    parameters: int = 0
+    reach: str = ""
+    node: int = -1
+
+
+@dataclass
+class Instance:
+    """A body expanded for certain sizes; repetitions with equal sizes share one."""
+
+    block: str
+    numbers: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    lines: list[ProgramLine] = field(default_factory=list)
+    outputs: tuple[str, ...] = ()
+    missing: list[Missing] = field(default_factory=list)
+
+    @property
+    def parameters(self) -> int:
+        return sum(line_parameters(line) for line in self.lines)
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The masks of all its lines, those of the blocks that it uses included."""
+        masks: list[str] = []
+        for line in self.lines:
+            if line.use is not None:
+                masks += [m for call in line.use.calls for m in call.instance.masks]
+            else:
+                masks.append(line.mask)
+        return tuple(masks)
+
+
+def line_parameters(line: ProgramLine) -> int:
+    if line.use is not None:
+        return sum(call.instance.parameters for call in line.use.calls)
+    return line.parameters
+
+
+@dataclass(frozen=True)
+class HeadLine:
+    """How the distribution's parameters come from the last line."""
+
+    modules: tuple[Module, ...]
+    code: str
+    distribution: str
+    size: str
+    per_channel: bool
+    parameters: int
+    missing: Missing | None
+
+
+__all__ = ["Call", "HeadLine", "Instance", "Missing", "Module", "ProgramLine", "UseLine"]

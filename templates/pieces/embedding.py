@@ -1,0 +1,49 @@
+"""Symbols and positions as vectors."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Embedding(nn.Embedding):
+    """A vector per symbol: integers (...) -> (..., width). Starts from N(0, 1 / width)."""
+
+    def __init__(self, symbols: int, width: int) -> None:
+        super().__init__(symbols, width)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=self.embedding_dim**-0.5)
+
+
+class PositionEmbedding(nn.Module):
+    """A learned vector per position along dimension `axis` of x (B, *axes, C); the batch is 0.
+
+    Gives (n, 1, ..., width), n = x.shape[axis], to be added to x. Starts from N(0, 0.02).
+    """
+
+    def __init__(self, length: int, width: int, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.weight = nn.Parameter(torch.empty(length, width))
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.shape[self.axis]
+        if n > len(self.weight):
+            raise ValueError(f"{n} positions, but only {len(self.weight)} have an embedding")
+        return self.weight[:n].view(n, *[1] * (x.dim() - 2 - self.axis), -1)
+
+
+def sinusoidal(
+    length: int,
+    width: int,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Positions as sines and cosines, (length, width) (Vaswani et al. 2017, section 3.5).
+
+    Feature 2i of position p is sin(p / 10000^(2i / width)), feature 2i + 1 the cosine of the same.
+    """
+    features = torch.arange(width, dtype=torch.float64)
+    even = features - features % 2
+    angles = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (even / width)
+    return torch.where(features % 2 == 0, angles.sin(), angles.cos()).to(device, dtype)

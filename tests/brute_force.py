@@ -1,0 +1,174 @@
+"""What each position of each node depends on, by the definitions alone, on a small grid.
+
+Independent of arspec's own algebra: every read is enumerated position by position, and positions
+outside the grid do not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import product
+
+from arspec.graph import ALL, BEFORE, EVERYWHERE, PRESENT, SAME, UPTO, Graph, Stencil, Sweep
+
+Place = tuple[int, tuple[int, ...], int]
+"""A node, a position on its own grid, a channel group."""
+
+
+class BruteForce:
+    def __init__(self, graph: Graph, size: tuple[int, ...]) -> None:
+        self.graph = graph
+        self.unit = graph.nodes[graph.target].strides
+        self.extent = tuple(n * max(s, 1) for n, s in zip(size, self.unit, strict=True))
+        self.fibres: dict[object, tuple[list[object], list[tuple[int, ...]]]] = {}
+        self.reads = {
+            place: tuple(self._reads(*place))
+            for i in range(len(graph.nodes))
+            for place in self.places(i)
+        }
+
+    def groups(self, node: int) -> range:
+        return range(self.graph.channels if self.graph.nodes[node].grouped else 1)
+
+    def grid(self, node: int) -> list[tuple[int, ...]]:
+        strides = self.graph.nodes[node].strides
+        return list(
+            product(
+                *(range(-(-n // s) if s else 1) for n, s in zip(self.extent, strides, strict=True))
+            )
+        )
+
+    def places(self, node: int) -> Iterator[Place]:
+        for position in self.grid(node):
+            for group in self.groups(node):
+                yield node, position, group
+
+    def anchor(self, node: int, position: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(i * s for i, s in zip(position, self.graph.nodes[node].strides, strict=True))
+
+    def key(self, anchor: tuple[int, ...]) -> tuple[Fraction, ...]:
+        own = [Fraction(a, s) if s else Fraction(0) for a, s in zip(anchor, self.unit, strict=True)]
+        return tuple(
+            sum((m * x for m, x in zip(row, own, strict=True)), Fraction(0))
+            for row in self.graph.order
+        )
+
+    def _reads(self, node: int, position: tuple[int, ...], group: int) -> Iterator[Place]:
+        for read in self.graph.nodes[node].reads:
+            source, reach = read.source, read.reach
+            if isinstance(reach, Stencil):
+                for box in reach.boxes:
+                    for at in self._stencil(node, source, reach, box, position):
+                        for g in self._groups(node, source, box.groups, group):
+                            yield source, at, g
+            else:
+                own, chosen = self._sweep(node, source, reach, position)
+                for at in chosen:
+                    for g in self._groups(node, source, reach.groups if at == own else ALL, group):
+                        yield source, at, g
+
+    def _groups(self, node: int, source: int, rule: str, group: int) -> list[int]:
+        every = self.groups(source)
+        if not (self.graph.nodes[node].grouped and self.graph.nodes[source].grouped):
+            return list(every)
+        allowed = {
+            SAME: lambda g: g == group,
+            UPTO: lambda g: g <= group,
+            BEFORE: lambda g: g < group,
+            ALL: lambda g: True,
+        }[rule]
+        return [g for g in every if allowed(g)]
+
+    def _stencil(self, node, source, reach, box, position):
+        strides = self.graph.nodes[source].strides
+        per_axis = []
+        for k, i in enumerate(position):
+            taps = range(box.lo[k], box.hi[k] + 1, box.step[k])
+            if not strides[k]:
+                found = {0}
+            elif reach.transposed:
+                found = {(i - d) // reach.up[k] for d in taps if (i - d) % reach.up[k] == 0}
+            elif reach.up[k] > 1:
+                found = {i // reach.up[k] + d for d in taps}
+            else:
+                found = {reach.down[k] * i + d for d in taps}
+            inside = [
+                j for j in found if j >= 0 and (j * strides[k] < self.extent[k] or not strides[k])
+            ]
+            per_axis.append(inside)
+        return product(*per_axis)
+
+    def _sweep(self, node, source, reach: Sweep, position):
+        """The reader's own place among the source's positions, and the positions read."""
+        strides = self.graph.nodes[source].strides
+        here = self.anchor(node, position)
+        swept = [k for k, along in enumerate(reach.along) if along and strides[k]]
+        fixed = {k: here[k] // s if s else 0 for k, s in enumerate(strides) if k not in swept}
+        here = tuple(fixed[k] * strides[k] if k in fixed else a for k, a in enumerate(here))
+        own = tuple(
+            a // s if s and a % s == 0 else 0 if not s else -1
+            for a, s in zip(here, strides, strict=True)
+        )
+        place = (source, tuple(fixed.items()))
+        if place not in self.fibres:
+            inside = [q for q in self.grid(source) if all(q[k] == j for k, j in fixed.items())]
+            keyed = sorted((self.key(self.anchor(source, q)), q) for q in inside)
+            self.fibres[place] = [key for key, _ in keyed], [q for _, q in keyed]
+        keys, fibre = self.fibres[place]
+        if reach.until == EVERYWHERE:
+            return own, fibre
+        mine = self.key(here)
+        allowed = [
+            rank
+            for rank, key in enumerate(keys)
+            if key < mine or (key == mine and reach.until == PRESENT)
+        ]
+        window, every = reach.window, reach.every
+        if any(strides[k] != self.graph.nodes[node].strides[k] for k in swept):
+            window = every = None
+        if window is None and every is None:
+            return own, [fibre[rank] for rank in allowed]
+        chosen = set(allowed[-window:]) if window is not None else set()
+        if every is not None:
+            start = fibre.index(own)
+            chosen |= {rank for rank in allowed if rank <= start and (start - rank) % every == 0}
+        return own, [fibre[rank] for rank in chosen]
+
+    # ------------------------------------------------------------------------------------ results
+
+    def dependencies(self, start: int) -> dict[Place, int]:
+        """For every place the set of places of node `start` that it depends on, as bits."""
+        self.numbers = {place: k for k, place in enumerate(self.places(start))}
+        sets = dict.fromkeys(self.reads, 0)
+        sets |= {place: 1 << k for place, k in self.numbers.items()}
+        changed = True
+        while changed:
+            changed = False
+            for place, reads in self.reads.items():
+                union = sets[place]
+                for read in reads:
+                    union |= sets[read]
+                if union != sets[place]:
+                    sets[place], changed = union, True
+        return sets
+
+    def members(self, bits: int) -> list[tuple[tuple[int, ...], int]]:
+        return [(p, g) for (_, p, g), k in self.numbers.items() if bits >> k & 1]
+
+    def computable(self) -> bool:
+        """Whether the places can be computed one after the other."""
+        waiting = {place: len(reads) for place, reads in self.reads.items()}
+        readers: dict[Place, list[Place]] = {}
+        for place, reads in self.reads.items():
+            for read in reads:
+                readers.setdefault(read, []).append(place)
+        ready = [place for place, count in waiting.items() if not count]
+        done = 0
+        while ready:
+            done += 1
+            for reader in readers.get(ready.pop(), ()):
+                waiting[reader] -= 1
+                if not waiting[reader]:
+                    ready.append(reader)
+        return done == len(waiting)
