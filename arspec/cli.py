@@ -169,11 +169,7 @@ def build(spec: str, output: str | None, params: dict[str, str], force: bool) ->
     """
     from arspec import compiler, console, files
 
-    analysis = _analyse(spec, params)
-    if not analysis.proof.causal:
-        _print_leaks(analysis)
-        say("nothing was written")
-        return REFUTED
+    analysis = compiler.require_causal(_analyse(spec, params))
     text = compiler.emit(analysis)
     to_stdout = output == files.STDIN
     out = sys.stderr if to_stdout else sys.stdout
@@ -286,7 +282,7 @@ def verify(spec: str, params: dict[str, str]) -> int:
     from arspec import console
     from arspec.verify import verify as measure
 
-    outcome = measure(spec, **params)
+    outcome = measure(spec, params)
     rows = [
         (check.name, "ok" if check.passed else "FAILED", check.detail) for check in outcome.checks
     ]
@@ -319,13 +315,16 @@ def _verdict(proof: Proof) -> str:
 
 
 def _proven(proof: Proof) -> list[tuple[str, str]]:
-    """What a proof found, as pairs of name and value."""
-    found = proof.to_json()
-    extents = found["receptive_field"].items()
-    return [
-        ("receptive field", ", ".join(f"{axis} {_extent(extent)}" for axis, extent in extents)),
-        ("blind spots", _count(found["blind_spots"]) or "none"),
-    ]
+    """What a proof found, as pairs of name and value, for each variable that is generated."""
+    several = len(proof.terms) > 1
+    pairs = []
+    for term in proof.terms:
+        extents = term.receptive_field.items()
+        field = ", ".join(f"{axis} {_extent(extent)}" for axis, extent in extents)
+        blind = "not counted" if term.blind_spots is None else _count(term.blind_spots) or "none"
+        of = f" of {term.variable}" if several else ""
+        pairs += [(f"receptive field{of}", field), (f"blind spots{of}", blind)]
+    return pairs
 
 
 def _extent(positions: int | None) -> str:
@@ -341,7 +340,9 @@ def _print_notes(analysis: Analysis) -> None:
 
 
 def _print_leaks(analysis: Analysis) -> None:
-    _print_diagnostics(analysis.proof.leaks, analysis)
+    from arspec.causality import diagnostics
+
+    _print_diagnostics(diagnostics(analysis.proof), analysis)
 
 
 def _print_diagnostics(found: Sequence[Diagnostic], analysis: Analysis) -> None:

@@ -149,7 +149,7 @@ def _block_text(model: Model, one: BlockClass) -> ClassText:
 
 
 def _number_type(one: BlockClass, name: str) -> str:
-    return "int"
+    return "float" if any(name in instance.floats for instance in one.instances) else "int"
 
 
 def _hole_type(hole: str) -> str:
@@ -206,6 +206,8 @@ def _statements(one: BlockClass) -> list[str]:
             continue
         result += [one.fill(statement) for statement in line.before]
         targets = ", ".join(line.targets)
+        if len(line.targets) > 1:
+            targets = ", ".join(t if _mentioned(one, t) else "_" for t in line.targets)
         shape = shape_of(one, index, line)
         each = " each" if len(line.targets) > 1 and shape else ""
         code = one.fill(line.code)
@@ -257,6 +259,8 @@ def _use_statements(one: BlockClass, index: int, line: ProgramLine) -> list[str]
 
 
 def _mentioned(one: BlockClass, name: str) -> bool:
+    if name in one.first.outputs or name in one.exports:
+        return True
     pattern = re.compile(rf"\b{re.escape(name)}\b")
     for line in one.first.lines:
         texts = [line.code, *line.before]

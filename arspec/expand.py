@@ -57,20 +57,21 @@ class Applied:
     block: str
     values: Mapping[str, Value]
     output: Value
+    widths: Mapping[str, str]
     moves: tuple[Callable[[int], int], ...] = ()
 
     def member(self, name: str) -> Value:
-        value = self.values[name]
-        for move in self.moves:
-            value = _moved(value, move)
-        return value
+        return self._outside(self.values[name])
 
     @property
     def result(self) -> Value:
-        value = self.output
+        return self._outside(self.output)
+
+    def _outside(self, value: Value) -> Value:
+        """A value of the block as its user sees it: this copy's nodes, the user's sizes."""
         for move in self.moves:
             value = _moved(value, move)
-        return value
+        return _lifted(value, self.widths)
 
 
 @dataclass(frozen=True)
@@ -546,7 +547,10 @@ class Builder:
         info = Info(facts.grid, facts.features, facts.due, None, facts.batched)
         reads = [Read(ref.node, reach, blame) for ref, reach in facts.reads]
         parameters = facts.parameters
-        givens = self._givens(op, path, span, scope, name, attribute, info, instance)
+        own = ""
+        if isinstance(source, Ref) and source.code.isidentifier() and source.info.grid == info.grid:
+            own = source.code
+        givens = self._givens(op, path, span, scope, name, attribute, info, instance, own)
         if givens and not op.latent:
             reads += [read for given in givens for read in given.reads]
             due = max(info.due, *(given.due for given in givens))
@@ -571,7 +575,7 @@ class Builder:
 
     def _givens(
         self, op: Op, path: Path, span: Span, scope: Scope, name: str, attribute: str,
-        info: Info, instance: Instance,
+        info: Info, instance: Instance, own: str,
     ) -> list[_Given]:
         raw = op.given if isinstance(op, Weighted) else None
         if raw is None:
@@ -595,13 +599,12 @@ class Builder:
                 suffix = label if len(members) == 1 else f"{label}{j}"
                 result.append(
                     self._given(op, member, f"{attribute}_{suffix}", f"{name}_{suffix}", where,
-                                info, self.spec.span((*path, op.key)), instance)
+                                info, own)
                 )
         return result
 
     def _given(
-        self, op: Op, ref: Ref, attribute: str, name: str, where: Span, info: Info, blame: Span,
-        instance: Instance,
+        self, op: Op, ref: Ref, attribute: str, name: str, where: Span, info: Info, length_of: str
     ) -> _Given:
         """p(x | h): one linear projection of h at h's own clock, repeated to the op's."""
         strides = dict(info.grid)
@@ -633,6 +636,8 @@ class Builder:
         for axis, rate in up.items():
             if rate != 1:
                 length = self._length(axis, strides[axis])
+                if length_of:
+                    length = f"{length_of}.shape[{list(strides).index(axis) + 1}]"
                 call = f"repeat({call}, {rate}, {length}, {places.index(axis) + 1})"
         term = Term((), ref.info.grid, features, KNOWN, call, batched=ref.info.batched)
         grid = tuple((axis, strides[axis]) for axis in strides)
@@ -992,12 +997,13 @@ class Builder:
         values = self._bound(arguments, inputs, widths)
         template = self.templates.get(key)
         if template is not None:
-            applied = self._copy(template, outside, path)
+            applied = self._copy(template, outside, path, widths)
             return applied, Call(template.instance, numbers, widths, inputs)
         if len(self.active) > 40:
             raise SpecError([error("AR116", line.span, what="blocks inside blocks", limit="40")])
         self.active.append(block.name)
-        instance = Instance(block.name, tuple(numbers), tuple(inputs))
+        floats = {n for n, v in arguments.items() if isinstance(v, Num) and isinstance(v.value, float)}
+        instance = Instance(block.name, tuple(numbers), tuple(inputs), floats=frozenset(floats))
         scope = Scope(self.shared, block.name, values)
         start = len(self.drafts)
         first = values[block.parameters[0].name] if block.parameters else None
@@ -1005,7 +1011,7 @@ class Builder:
         output = self._body(block.body, scope, f"{path}.", first, instance)
         self.active.pop()
         instance.outputs = tuple(ref.code for ref in _refs([output]))
-        applied = Applied(self, block.name, dict(scope.values), output)
+        applied = Applied(self, block.name, dict(scope.values), output, widths)
         self.templates[key] = _Template(
             start, tuple(self.drafts[start:]),
             tuple(self.infos[i] for i in range(start, len(self.drafts))),
@@ -1054,7 +1060,9 @@ class Builder:
                 bound[name] = value
         return bound
 
-    def _copy(self, template: _Template, outside: tuple[int, ...], path: str) -> Applied:
+    def _copy(
+        self, template: _Template, outside: tuple[int, ...], path: str, widths: Mapping[str, str]
+    ) -> Applied:
         base = len(self.drafts)
         delta, start = base - template.start, template.start
         passed = dict(zip(template.outside, outside, strict=True))
@@ -1072,7 +1080,7 @@ class Builder:
             self.drafts.append((path + name[cut:], span, grid, grouped, moved))
             self.infos[base + i] = template.infos[i]
         applied = template.applied
-        return replace(applied, moves=(*applied.moves, move))
+        return replace(applied, widths=widths, moves=(*applied.moves, move))
 
     def _carry(
         self, block: Block, current: dict[str, Value], output: Value, lists: Mapping[str, Any]
@@ -1254,6 +1262,35 @@ def _moved(value: Any, move: Callable[[int], int]) -> Any:
         applied = tuple(replace(a, moves=(*a.moves, move)) for a in value.applied)
         return replace(value, applied=applied, output=_moved(value.output, move))
     return value
+
+
+def _lifted(value: Any, widths: Mapping[str, str]) -> Any:
+    """A value with the texts of its sizes as the user of the block would write them."""
+    if isinstance(value, Ref):
+        f = value.info.features
+        text_, layout = f.text, f.layout
+        hole = text_.removeprefix("{").removesuffix("}")
+        if hole in widths:
+            text_ = widths[hole]
+        elif not text_.replace(" ", "").isupper() and not text_.isdigit():
+            text_ = str(f.width)
+        if f.runs is not None and (text_ != f.text or "{" in layout):
+            layout = widths.get(layout.removeprefix("{").removesuffix("}"), "") or _layout(f, text_)
+        if (text_, layout) == (f.text, f.layout):
+            return value
+        return replace(value, info=replace(value.info, features=replace(f, text=text_, layout=layout)))
+    if isinstance(value, Group):
+        return Group(tuple(_lifted(m, widths) for m in value.members))
+    return value
+
+
+def _layout(f: Features, text_: str) -> str:
+    """The layout of channel groups as text, in terms of the width's text where it is regular."""
+    assert f.runs is not None
+    channels = max(group for group, _ in f.runs) + 1
+    if Features.grouped(Num(f.width, text_), channels).runs == f.runs:
+        return f"channel_groups({text_}, {channels})"
+    return "(" + " + ".join(f"[{group}] * {count}" for group, count in f.runs) + ")"
 
 
 def _literal(window: Window) -> Window:

@@ -80,6 +80,7 @@ class Instance:
     lines: list[ProgramLine] = field(default_factory=list)
     outputs: tuple[str, ...] = ()
     missing: list[Missing] = field(default_factory=list)
+    floats: frozenset[str] = frozenset()  # the numbers that are not whole
 
     @property
     def parameters(self) -> int:

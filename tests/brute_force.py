@@ -22,11 +22,13 @@ class BruteForce:
         self.unit = graph.nodes[graph.target].strides
         self.extent = tuple(n * max(s, 1) for n, s in zip(size, self.unit, strict=True))
         self.fibres: dict[object, tuple[list[object], list[tuple[int, ...]]]] = {}
-        self.reads = {
-            place: tuple(self._reads(*place))
-            for i in range(len(graph.nodes))
-            for place in self.places(i)
-        }
+        self._known: dict[Place, tuple[tuple[int, Place], ...]] = {}
+
+    def reads(self, place: Place) -> tuple[tuple[int, Place], ...]:
+        """What a place reads: (number of the read, place)."""
+        if place not in self._known:
+            self._known[place] = tuple(self._reads(*place))
+        return self._known[place]
 
     def groups(self, node: int) -> range:
         return range(self.graph.channels if self.graph.nodes[node].grouped else 1)
@@ -54,19 +56,19 @@ class BruteForce:
             for row in self.graph.order
         )
 
-    def _reads(self, node: int, position: tuple[int, ...], group: int) -> Iterator[Place]:
-        for read in self.graph.nodes[node].reads:
+    def _reads(self, node: int, position: tuple[int, ...], group: int) -> Iterator[tuple[int, Place]]:
+        for number, read in enumerate(self.graph.nodes[node].reads):
             source, reach = read.source, read.reach
             if isinstance(reach, Stencil):
                 for box in reach.boxes:
                     for at in self._stencil(node, source, reach, box, position):
                         for g in self._groups(node, source, box.groups, group):
-                            yield source, at, g
+                            yield number, (source, at, g)
             else:
                 own, chosen = self._sweep(node, source, reach, position)
                 for at in chosen:
                     for g in self._groups(node, source, reach.groups if at == own else ALL, group):
-                        yield source, at, g
+                        yield number, (source, at, g)
 
     def _groups(self, node: int, source: int, rule: str, group: int) -> list[int]:
         every = self.groups(source)
@@ -140,14 +142,14 @@ class BruteForce:
     def dependencies(self, start: int) -> dict[Place, int]:
         """For every place the set of places of node `start` that it depends on, as bits."""
         self.numbers = {place: k for k, place in enumerate(self.places(start))}
-        sets = dict.fromkeys(self.reads, 0)
-        sets |= {place: 1 << k for place, k in self.numbers.items()}
+        places = [place for node in range(len(self.graph.nodes)) for place in self.places(node)]
+        sets = {place: 1 << self.numbers[place] if place in self.numbers else 0 for place in places}
         changed = True
         while changed:
             changed = False
-            for place, reads in self.reads.items():
+            for place in places:
                 union = sets[place]
-                for read in reads:
+                for _, read in self.reads(place):
                     union |= sets[read]
                 if union != sets[place]:
                     sets[place], changed = union, True
@@ -158,17 +160,18 @@ class BruteForce:
 
     def computable(self) -> bool:
         """Whether the places can be computed one after the other."""
-        waiting = {place: len(reads) for place, reads in self.reads.items()}
-        readers: dict[Place, list[Place]] = {}
-        for place, reads in self.reads.items():
-            for read in reads:
-                readers.setdefault(read, []).append(place)
+        places = [place for node in range(len(self.graph.nodes)) for place in self.places(node)]
+        waiting = {place: len(self.reads(place)) for place in places}
+        readers: dict[Place, list[Place]] = {place: [] for place in places}
+        for place in places:
+            for _, read in self.reads(place):
+                readers[read].append(place)
         ready = [place for place, count in waiting.items() if not count]
         done = 0
         while ready:
             done += 1
-            for reader in readers.get(ready.pop(), ()):
+            for reader in readers[ready.pop()]:
                 waiting[reader] -= 1
                 if not waiting[reader]:
                     ready.append(reader)
-        return done == len(waiting)
+        return done == len(places)

@@ -58,6 +58,7 @@ class Builder:
         self.unit = (stride,) * n
         self.nodes: list[Node] = []
         self.bounds: dict[int, Bound] = {}
+        self.live: list[int] = [0]  # what depends on the target
         self.target = self.node("x", self.unit, channels > 1)
 
     def node(
@@ -66,6 +67,8 @@ class Builder:
         i = len(self.nodes)
         edges = tuple(Read(s, reach, Span(i + 1, k + 1)) for k, (s, reach) in enumerate(reads))
         self.nodes.append(Node(name, Span(i + 1), strides, grouped, edges))
+        if any(source in self.live for source, _ in reads):
+            self.live.append(i)
         return i
 
     def add(
@@ -143,7 +146,9 @@ def _condition(rng: Random, build: Builder) -> None:
 
 
 def _grow(rng: Random, build: Builder) -> None:
-    source = rng.randrange(max(0, len(build.nodes) - 3), len(build.nodes))
+    source = rng.choice(build.live[-3:])
+    if rng.random() < 0.1:
+        source = rng.randrange(len(build.nodes))
     strides = build.nodes[source].strides
     grouped = build.channels > 1 and rng.random() < 0.7
     kind = rng.choice(
@@ -212,7 +217,7 @@ def _head(rng: Random, build: Builder) -> int:
     """Bring the last nodes to the target's grid."""
     reads: list[tuple[int, Reach]] = []
     ones = (1,) * build.n
-    for source in {len(build.nodes) - 1, rng.randrange(len(build.nodes))}:
+    for source in sorted({build.live[-1], rng.randrange(len(build.nodes))}):
         strides = build.nodes[source].strides
         up = tuple(max(1, s // u) for s, u in zip(strides, build.unit, strict=True))
         down = tuple(u // s if s and u > s else 1 for s, u in zip(strides, build.unit, strict=True))

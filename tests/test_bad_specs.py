@@ -6,6 +6,8 @@ A case is a good spec with one edit. `@` in the edited text marks the place that
 
 from __future__ import annotations
 
+import ast
+import io
 import random
 import re
 import time
@@ -231,7 +233,6 @@ CASES = {
         "{use: layer, repeat: {dilation: doubling(1..4), times: 2}}",
         "{use: @layer, repeat: 2}",
         "AR",
-
     ),
     "a repeat of a million": Case("rgb", "repeat: 2}", "repeat: @1000000}", "AR"),
     "repeats of repeats": Case("rgb", "repeat: 2}", "repeat: @999 ** 9}", "AR"),
@@ -339,6 +340,10 @@ CASES = {
 }
 
 
+def analysed(text: str) -> compiler.Analysis:
+    return compiler.analyse("-", {}, io.StringIO(text))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_broken(name: str, tmp_path: Path) -> None:
     case = CASES[name]
@@ -386,7 +391,7 @@ def test_the_good_ones_are_good(name: str) -> None:
 def test_independent_errors_come_together() -> None:
     text = SPECS["rgb"].replace("mask: A", "maks: A").replace("channels: 3", "chanels: 3")
     with pytest.raises(SpecError) as refusal:
-        compiler.analyse_text(text)
+        analysed(text)
     assert [found.code for found in refusal.value.diagnostics] == ["AR101", "AR101"]
     assert refusal.value.diagnostics[0].span.line < refusal.value.diagnostics[1].span.line
 
@@ -397,9 +402,7 @@ def test_a_paper_cannot_become_code() -> None:
     text = SPECS["rgb"].replace(
         "name: rgb", f'name: rgb\npaper: "{payload}"'.replace('"""', '\\"\\"\\"')
     )
-    source = compiler.emit(compiler.analyse_text(text))
-    import ast
-
+    source = compiler.emit(analysed(text))
     tree = ast.parse(source)
     imported = {
         alias.name
@@ -453,7 +456,7 @@ def check_mutations(count: int, seed: int) -> None:
         text = mutated(SPECS[name], generator)
         began = time.perf_counter()
         try:
-            analysis = compiler.analyse_text(text)
+            analysis = analysed(text)
             if analysis.proof.causal:
                 emitted(analysis)
         except SpecError as refusal:

@@ -112,20 +112,19 @@ class WindowedSelfAttention(CausalSelfAttention):
         length = x.shape[1]
         size = min(self.latest, length)
         blocks = math.ceil(length / size)
-        rest = blocks * size - length
-        # Block b of the queries meets blocks b - 1 and b of the keys: no query sees further back.
-        q = torch.unflatten(F.pad(q, (0, 0, 0, rest)), 2, (blocks, size))
-        k = F.pad(k, (0, 0, size, rest)).unfold(2, 2 * size, size).transpose(-1, -2)
-        v = F.pad(v, (0, 0, size, rest)).unfold(2, 2 * size, size).transpose(-1, -2)
+        q, k, v = (
+            torch.unflatten(F.pad(s, (0, 0, 0, blocks * size - length)), 1, (blocks, size))
+            for s in (q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+        )
+        # Each block of queries meets its own keys and the block before: no query sees further back.
+        k, v = (torch.cat([F.pad(s, (0, 0, 0, 0, 1, 0))[:, :-1], s], dim=2) for s in (k, v))
         query = torch.arange(size, device=x.device)[:, None]
         key = torch.arange(-size, size, device=x.device)  # relative to the start of the block
         first = size * torch.arange(blocks, device=x.device)[:, None, None]
         # Query t sees the keys t - window + 1 .. t, and none before position 0.
         mask = (key <= query) & (key > query - self.latest) & (first + key >= 0)
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(
-            q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attn_mask=mask, dropout_p=dropout
-        )
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         y = torch.unflatten(y, 0, (-1, self.heads)).flatten(2, 3)
         return self.merge(y[:, :, :length])
 

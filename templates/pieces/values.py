@@ -1,0 +1,45 @@
+"""Learned numbers, and parameters of distributions that a model writes out itself."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Bounded(nn.Module):
+    """Learned numbers between `low` and `high`, either of them None: () -> (width,).
+
+    Above a bound by softplus, between two by a sigmoid; they start at `init`.
+    """
+
+    def __init__(self, width: int, low: float | None, high: float | None, init: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        start = torch.full((width,), init, dtype=torch.float64)
+        if low is not None and high is not None:
+            start = torch.logit((start - low) / (high - low), eps=1e-6)
+        else:
+            distance = (start - low if low is not None else (high or 0) - start).clamp(min=1e-6)
+            start = distance + torch.log(-torch.expm1(-distance))  # inverse of softplus
+        self.weight = nn.Parameter(start.to(torch.get_default_dtype()))
+
+    def forward(self) -> Tensor:
+        if self.low is not None and self.high is not None:
+            return self.low + (self.high - self.low) * torch.sigmoid(self.weight)
+        if self.low is not None:
+            return self.low + F.softplus(self.weight)
+        assert self.high is not None
+        return self.high - F.softplus(self.weight)
+
+
+def shift_or(x: Tensor, axis: int, by: int, outside: Tensor) -> Tensor:
+    """y[i] = x[i - by] along dimension `axis`, and `outside`[i] where i - by is not on the grid."""
+    length = x.shape[axis]
+    place = torch.arange(length, device=x.device) - by
+    inside = ((place >= 0) & (place < length)).view(-1, *[1] * (x.dim() - 1 - axis))
+    moved = x.index_select(axis, place.clamp(0, length - 1))
+    return torch.where(inside, moved, outside)
+
+
+def gaussian_parameters(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """Means and log scales side by side: (..., 2 * features), at every position of x."""
+    return torch.cat((mean.expand_as(x), scale.log().expand_as(x)), dim=-1)
