@@ -48,7 +48,7 @@ def build(spec: SpecLike, **params: Any) -> nn.Module:
 
     Raises: as `generate`.
     """
-    from arspec import build as builder
+    from arspec import builder
 
     return builder.build(spec, params)
 

@@ -18,7 +18,7 @@ from arspec import __version__
 if TYPE_CHECKING:
     from arspec.causality import Proof
     from arspec.compiler import Analysis
-    from arspec.diagnostics import Diagnostic, SpecError
+    from arspec.diagnostics import SpecError
 
 FINE, REFUTED, INVALID = 0, 1, 2
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal's number, as shells report it
@@ -173,7 +173,6 @@ def build(spec: str, output: str | None, params: dict[str, str], force: bool) ->
     text = compiler.emit(analysis)
     to_stdout = output == files.STDIN
     out = sys.stderr if to_stdout else sys.stdout
-    _print_notes(analysis)
     if to_stdout:
         sys.stdout.write(text)
     else:
@@ -186,6 +185,7 @@ def build(spec: str, output: str | None, params: dict[str, str], force: bool) ->
         ("wrote", f"{where}, {len(text.splitlines()):,} lines"),
     ]
     console.facts(out, _verdict(analysis.proof), True, known)
+    _print_findings(analysis)
     return FINE
 
 
@@ -217,11 +217,8 @@ def check_causality(specs: tuple[str, ...], params: dict[str, str], as_json: boo
             status = max(status, REFUTED)
         if as_json:
             continue
-        _print_notes(analysis)
-        sys.stderr.flush()
         console.facts(sys.stdout, _verdict(proof), proof.causal, _proven(proof))
-        sys.stdout.flush()
-        _print_leaks(analysis)
+        _print_findings(analysis)
     if as_json:
         _print_json(objects if len(objects) > 1 else objects[0])
     return status
@@ -270,7 +267,7 @@ def list_specs() -> int:
     return FINE
 
 
-@_command("verify", "arspec verify gated_pixelcnn --set depth=3 --set width=8")
+@_command("verify", "arspec verify gpt2 --set depth=1 --set d=8 --set heads=2 --set vocabulary=20")
 @_spec
 @_set
 def verify(spec: str, params: dict[str, str]) -> int:
@@ -280,9 +277,9 @@ def verify(spec: str, params: dict[str, str]) -> int:
     sizes are quick and show as much: the ops stay the same.
     """
     from arspec import console
-    from arspec.verify import verify as measure
+    from arspec import verify as measure
 
-    outcome = measure(spec, params)
+    outcome = measure(spec, **params)
     rows = [
         (check.name, "ok" if check.passed else "FAILED", check.detail) for check in outcome.checks
     ]
@@ -335,21 +332,15 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else ""
 
 
-def _print_notes(analysis: Analysis) -> None:
-    _print_diagnostics(analysis.notes, analysis)
-
-
-def _print_leaks(analysis: Analysis) -> None:
+def _print_findings(analysis: Analysis) -> None:
+    """The leaks and the notes, each at its place in the spec, on standard error."""
     from arspec.causality import diagnostics
-
-    _print_diagnostics(diagnostics(analysis.proof), analysis)
-
-
-def _print_diagnostics(found: Sequence[Diagnostic], analysis: Analysis) -> None:
     from arspec.console import wants_color
     from arspec.diagnostics import render
 
+    found = [*diagnostics(analysis.proof), *analysis.notes]
     if found:
+        sys.stdout.flush()
         source = analysis.source
         say(render(found, source.name, source.text, color=wants_color(sys.stderr)))
 

@@ -36,7 +36,9 @@ class Analysis:
 
     @property
     def notes(self) -> tuple[Diagnostic, ...]:
-        return self.model.notes
+        from arspec.advice import strict_masks
+
+        return (*self.model.notes, *(n for term in self.model.terms for n in strict_masks(term)))
 
     @property
     def parameter_count(self) -> int:
@@ -46,7 +48,7 @@ class Analysis:
         """The rows of `arspec show`."""
         from arspec.table import rows
 
-        return rows(self.model, self.proof)
+        return rows(self.model)
 
 
 def read(ref: str | os.PathLike[str] | Mapping[str, Any], stdin: IO[str] | None = None) -> Source:

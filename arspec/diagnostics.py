@@ -486,7 +486,8 @@ MESSAGES: dict[str, Message] = {
         "A condition on the clock of what is drawn can leak the future as the target can; only you "
         "know how much of it exists when a position is drawn.",
         "Add `known: all`, `present`, `past` or `+n` to the variable.",
-        "variables:\n  audio: {classes: 256, axes: [time]}\n  mel: {features: 80, axes: [time / 256]}",
+        "variables:\n  audio: {classes: 256, axes: [time]}\n"
+        "  mel: {features: 80, axes: [time / 256]}",
     ),
     "AR114": Message(
         "wrong kind of value",
@@ -498,7 +499,7 @@ MESSAGES: dict[str, Message] = {
         "not a schedule",
         "wrong lists in `repeat`: {what}",
         "What changes with a repetition is a list, and all lists are equally long.",
-        "Write `repeat: {{dilation: doubling(1..512)}}`.",
+        "Write `repeat: {dilation: doubling(1..512)}`.",
     ),
     "AR116": Message(
         "too much",
@@ -555,13 +556,13 @@ MESSAGES: dict[str, Message] = {
         "widths do not meet",
         "widths do not meet in {what}: {left} and {right}",
         "Nodes that are combined have equally many features, or one.",
-        "Project one of them with `{{linear: width}}`.",
+        "Project one of them with `{linear: width}`.",
     ),
     "AR302": Message(
         "clocks do not meet",
         "clocks do not meet in {what}: {left} and {right}",
         "Nodes that are combined live on the same grid.",
-        "Repeat the slower one with `{{up: rate}}`, or pass it with `given`.",
+        "Repeat the slower one with `{up: rate}`, or pass it with `given`.",
     ),
     "AR303": Message(
         "even window",
@@ -584,14 +585,15 @@ MESSAGES: dict[str, Message] = {
     "AR306": Message(
         "repetitions differ",
         "repetition {index} of `{name}` would get other masks than the one before it",
-        "The first repetition reads the variable itself (mask A), later ones read features (mask B).",
+        "The first repetition reads the variable itself (mask A), later ones read features "
+        "(mask B).",
         "Write the first repetition out as a line of its own.",
     ),
     "AR307": Message(
         "not symbols",
         "`embed` needs symbols",
         "Only a variable with `classes` is embedded; features are projected.",
-        "Use `{{linear: width}}`.",
+        "Use `{linear: width}`.",
     ),
     "AR308": Message(
         "no such axis",
@@ -602,9 +604,9 @@ MESSAGES: dict[str, Message] = {
     "AR309": Message(
         "channel groups do not meet",
         "features of different channel groups meet in {what}",
-        "Where channels are drawn in order, features belong to channels; adding a feature of red to "
-        "one of blue would mix them.",
-        "Project one side with `{{linear: width}}` first.",
+        "Where channels are drawn in order, features belong to channels; adding a feature of red "
+        "to one of blue would mix them.",
+        "Project one side with `{linear: width}` first.",
     ),
     "AR310": Message(
         "not divisible",

@@ -20,6 +20,7 @@ from arspec.expressions import Expr, Name, Range, parse, text
 from arspec.frame import Frame
 from arspec.graph import UPTO, Bound, Graph, Node, Reach, Read
 from arspec.layers import Facts, Op, Site, Use, Weighted
+from arspec.layers.linear import Linear
 from arspec.names import local
 from arspec.program import Call, Instance, Missing, Module, ProgramLine, UseLine
 from arspec.scope import Scope, Shared
@@ -117,6 +118,16 @@ class _Template:
     instance: Instance
 
 
+@dataclass(frozen=True)
+class Cut:
+    """The earliest `offset` of a window over node `source` that an inferred mask hides."""
+
+    source: int
+    offset: tuple[int, ...]
+    mask: str
+    span: Span
+
+
 @dataclass
 class Builder:
     """Grows the graph of one term."""
@@ -132,6 +143,7 @@ class Builder:
     infos: dict[int, Info] = field(default_factory=dict)
     templates: dict[Any, _Template] = field(default_factory=dict)
     active: list[str] = field(default_factory=list)
+    cuts: list[Cut] = field(default_factory=list)
     held: set[int] = field(default_factory=set)  # nodes that only stood in for later lines
     expressions: dict[Path, Expr] = field(default_factory=dict)
 
@@ -561,6 +573,8 @@ class Builder:
             kept = self.drafts[node]
             own = tuple(Read(node, reach, blame) for reach in facts.state)
             self.drafts[node] = (*kept[:4], (*kept[4], *own))
+        if facts.cut is not None:
+            self.cuts.append(Cut(facts.reads[0][0].node, facts.cut, facts.mask, blame))
         if facts.missing:
             instance.missing.append(Missing(facts.missing, span))
         code = facts.call.replace("{self}", f"self.{attribute}")
@@ -599,12 +613,13 @@ class Builder:
                 suffix = label if len(members) == 1 else f"{label}{j}"
                 result.append(
                     self._given(op, member, f"{attribute}_{suffix}", f"{name}_{suffix}", where,
-                                info, own)
+                                info, own, instance)
                 )
         return result
 
     def _given(
-        self, op: Op, ref: Ref, attribute: str, name: str, where: Span, info: Info, length_of: str
+        self, op: Op, ref: Ref, attribute: str, name: str, where: Span, info: Info, length_of: str,
+        instance: Instance,
     ) -> _Given:
         """p(x | h): one linear projection of h at h's own clock, repeated to the op's."""
         strides = dict(info.grid)
@@ -618,8 +633,8 @@ class Builder:
                 raise SpecError([error("AR305", where, name=ref.code)])
             up[axis] = int(rate)
         grouped = ref.info.features.runs is not None and info.features.runs is not None
-        bias = self._linear_bias()
-        tail = "" if bias else ", bias=False"
+        linear = self.projection()
+        tail = "" if linear.bias else ", bias=False"
         own, out = ref.info.features, info.features
         if grouped:
             construct = f"SubpixelLinear({own.layout}, {out.layout}{tail})"
@@ -642,7 +657,9 @@ class Builder:
         term = Term((), ref.info.grid, features, KNOWN, call, batched=ref.info.batched)
         grid = tuple((axis, strides[axis]) for axis in strides)
         call = Evaluator(Scope(self.shared, ""), self.frame, self.order)._aligned(term, grid)
-        weights = out.width * (own.width + bias)
+        if linear.weight_norm:
+            instance.missing.append(Missing("`weight_norm`", where))
+        weights = linear.weights(out.width, own.width)
         due = min(ref.info.due, 2)
         return _Given((Read(node, repeat, where),), due, Module(attribute, construct), call, weights)
 
@@ -651,8 +668,10 @@ class Builder:
         full = scope.length_code(axis)
         return full if stride == 1 else f"-(-{full} // {stride})"
 
-    def _linear_bias(self) -> bool:
-        return bool(self.spec.defaults.get("linear", {}).get("bias", True))
+    def projection(self, **written: Any) -> Linear:
+        """A linear map that no line writes out: it follows the defaults of `linear`."""
+        settings = {k: v for k, v in self.spec.defaults.get("linear", {}).items() if k != "mask"}
+        return Linear(linear=1, **{**settings, **written})
 
     def _chain(
         self, line: Line, scope: Scope, name: str, previous: Value | None, instance: Instance
@@ -992,13 +1011,14 @@ class Builder:
         key = (block.name, tuple((n, _kind(v, self.globals)) for n, v in sorted(arguments.items())),
                tuple(outside.index(node) for node in outside))
         numbers = {n: v.text for n, v in arguments.items() if isinstance(v, Num)}
+        sizes = {n: v.value for n, v in arguments.items() if isinstance(v, Num)}
         inputs: dict[str, str] = {}
         widths: dict[str, str] = {}
         values = self._bound(arguments, inputs, widths)
         template = self.templates.get(key)
         if template is not None:
             applied = self._copy(template, outside, path, widths)
-            return applied, Call(template.instance, numbers, widths, inputs)
+            return applied, Call(template.instance, numbers, widths, inputs, sizes)
         if len(self.active) > 40:
             raise SpecError([error("AR116", line.span, what="blocks inside blocks", limit="40")])
         self.active.append(block.name)
@@ -1017,7 +1037,7 @@ class Builder:
             tuple(self.infos[i] for i in range(start, len(self.drafts))),
             outside, path, applied, instance,
         )
-        return applied, Call(instance, numbers, widths, inputs)
+        return applied, Call(instance, numbers, widths, inputs, sizes)
 
     def _bound(
         self, arguments: Mapping[str, Value], inputs: dict[str, str], widths: dict[str, str]
@@ -1321,4 +1341,4 @@ def _kind(value: Value, globals_: int) -> object:
     return repr(value)
 
 
-__all__ = ["Builder", "Reach", "Stack"]
+__all__ = ["Builder", "Cut", "Reach", "Stack"]

@@ -409,7 +409,7 @@ class _Parser:
         return axis.text, by
 
     def unknown_function(self, token: _Token, meant: str | None) -> NoReturn:
-        cure = f"did you mean `{meant}`" if meant else f"a shift is e.g. `{token.text}(time - 1)`"
+        cure = f"did you mean `{meant}`?" if meant else f"a shift is e.g. `{token.text}(time - 1)`"
         self.fail("AR406", token.start, token.stop, cure, name=token.text)
 
 

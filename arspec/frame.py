@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from math import prod
 
 from arspec.graph import ALL, BEFORE, PRESENT, SAME, UPTO, Box, Stencil, Sweep
+
+MAX_TAPS = 10_000  # of a window that is looked at tap by tap
 
 Taps = Mapping[str, tuple[int, int, int]]
 """A box of taps by axis name: first, last, step. Axes left out read offset 0."""
@@ -69,6 +72,20 @@ class Frame:
     ) -> Sweep:
         swept = tuple(along is None or axis in set(along) for axis in self.axes)
         return _sweep(swept, until, window, every, groups)
+
+    def first_cut(self, taps: Taps, strict: bool) -> tuple[int, ...] | None:
+        """The earliest offset of a window that mask A (`strict`) or B hides, if there is one."""
+        box = self._box(taps, ALL)
+        ranges = [range(a, b + 1, s) for a, b, s in zip(box.lo, box.hi, box.step, strict=True)]
+        if prod(map(len, ranges)) > MAX_TAPS:
+            return None
+        zero = (0,) * len(self.order)
+        hidden = [
+            (self.key(offset), offset)
+            for offset in product(*ranges)
+            if self.key(offset) > zero or (strict and self.channels == 1 and not any(offset))
+        ]
+        return min(hidden)[1] if hidden else None
 
     def _rates(self, rates: Mapping[str, int] | None) -> tuple[int, ...]:
         return tuple((rates or {}).get(axis, 1) for axis in self.axes)

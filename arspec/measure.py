@@ -103,7 +103,7 @@ class _Probe:
 
     def __call__(self, measured: Tensor, seed: int) -> Tensor:
         """The output as (batch, positions, parameters)."""
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed: that asks every backend
         inputs = dict(self.inputs, **{self.of: measured})
         x = inputs.pop("")
         return self.module(x, **inputs).flatten(1, -2)  # type: ignore[no-any-return]
@@ -261,11 +261,17 @@ def _double(value: Tensor) -> Tensor:
 
 @contextmanager
 def _plain_kernels() -> Iterator[None]:
-    """Without oneDNN, whose blocked kernels mix positions in their rounding."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # switching it off warns about a setting of Intel GPUs
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
+    """Without oneDNN, whose blocked kernels mix positions in their rounding, and in one thread:
+    the tensors are small, and threads that wait for each other cost more than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # switching it off warns about a setting of Intel GPUs
+            with torch.backends.mkldnn.flags(enabled=False):
+                yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 from arspec.diagnostics import Diagnostic, SpecError, error, nearest_name, note
 from arspec.equations import number_text
-from arspec.expand import Builder, Stack
+from arspec.expand import Builder, Cut, Stack
 from arspec.expressions import Binary, Expr, Name, evaluate, names, parse
 from arspec.frame import Frame
 from arspec.graph import Bound, Graph
@@ -55,6 +55,7 @@ class TermModel:
     head: HeadLine
     infos: Mapping[int, Info]
     exports: Mapping[str, set[str]]
+    cuts: tuple[Cut, ...]
     delayed: bool
 
 
@@ -418,7 +419,7 @@ class _Expander:
         head_line = add_head(builder, scope, head, path, drawn, value, root)
         graph = builder.graph(bounds)
         return TermModel(name, frame, graph, root, head_line, builder.infos,
-                         builder.shared.exports, delayed)
+                         builder.shared.exports, tuple(builder.cuts), delayed)
 
     # the whole
 

@@ -73,7 +73,11 @@ def _projected(
     own = last.info.features
     grouped = own.runs is not None and features.runs is not None
     reads = [Read(last.node, builder.frame.point(UPTO if grouped else ALL), span)]
-    bias = head.bias if "bias" in head.model_fields_set else builder._linear_bias()
+    written = {"bias": head.bias} if "bias" in head.model_fields_set else {}
+    linear = builder.projection(**written)
+    bias = linear.bias
+    if linear.weight_norm:
+        root.missing.append(Missing("`weight_norm`", span))
     if head.tied is not None:
         owner, shared = builder._tied(head.tied, (*path, "tied"), scope)
         if shared.features.width != own.width:
@@ -93,7 +97,7 @@ def _projected(
         if grouped
         else f"nn.Linear({own.text}, {size.text}{tail})"
     )
-    parameters = int(size.value) * (own.width + bool(bias))
+    parameters = linear.weights(int(size.value), own.width)
     return (Module("head", construct),), f"self.head({last.code})", reads, parameters
 
 

@@ -36,6 +36,7 @@ class Call:
     numbers: dict[str, str]
     widths: dict[str, str]
     inputs: dict[str, str]
+    values: dict[str, int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

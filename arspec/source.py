@@ -289,8 +289,6 @@ class _Reader:
     def span(self, event: Any) -> Span:
         """The first line of what the event covers."""
         start, end = event.start_mark, event.end_mark
-        if start.line >= len(self.lines):  # nothing is written there: the end of the text
-            return Span(len(self.lines), len(self.lines[-1]) + 1)
         stop = end.column
         if end.line != start.line:
             stop = len(self.lines[start.line].rstrip())

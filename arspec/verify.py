@@ -440,7 +440,7 @@ def _first(pairs: list[tuple[Place, Place]], name: str) -> str:
 def make_trial(analysis: Analysis) -> Trial:
     """Compile what was analysed, leaking or not; float64, every parameter drawn at random."""
     from arspec import compiler
-    from arspec.build import load
+    from arspec.builder import load
 
     model, term = analysis.model, analysis.model.terms[-1]
     module = load(compiler.emit(analysis), analysis.spec.name).double().eval()

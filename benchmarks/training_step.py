@@ -78,7 +78,9 @@ class HandWritten(nn.Module):
 
 def compiled(x: Tensor) -> tuple[nn.Module, Callable[[], Tensor]]:
     """The compiled `gpt2` and its loss on `x`."""
-    model = arspec.build("gpt2", depth=DEPTH, d=WIDTH, heads=HEADS, dropout=0).to(x.device)
+    model = arspec.build(
+        "gpt2", depth=DEPTH, d=WIDTH, heads=HEADS, vocabulary=VOCABULARY, context=POSITIONS, drop=0
+    ).to(x.device)
     return model, lambda: -model.log_prob(x).mean() / x.shape[1]
 
 

@@ -1,6 +1,6 @@
 """Train a compiled PixelCNN on real 8x8 digits with a plain PyTorch loop, then draw new ones.
 
-    python examples/digits.py [--epochs 40] [--picture out/digits.png]
+    python examples/digits.py [--epochs 30] [--picture out/digits.png]
 
 The model is `digits.yaml`, beside this file. About a minute on two cores.
 """
@@ -66,7 +66,7 @@ def save_picture(images: torch.Tensor, path: Path) -> None:
 def main() -> None:
     """Build, train, compare, draw."""
     parser = argparse.ArgumentParser(description="Train a compiled PixelCNN on 8x8 digits.")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--picture", type=Path, default=Path("out/digits.png"))
     options = parser.parse_args()
 

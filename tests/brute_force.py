@@ -7,8 +7,8 @@ outside the grid do not exist.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 from itertools import product
+from math import lcm
 
 from arspec.graph import ALL, BEFORE, EVERYWHERE, PRESENT, SAME, UPTO, Graph, Stencil, Sweep
 
@@ -19,8 +19,10 @@ Place = tuple[int, tuple[int, ...], int]
 class BruteForce:
     def __init__(self, graph: Graph, size: tuple[int, ...]) -> None:
         self.graph = graph
-        self.unit = graph.nodes[graph.target].strides
-        self.extent = tuple(n * max(s, 1) for n, s in zip(size, self.unit, strict=True))
+        self.strides = graph.nodes[graph.target].strides
+        self.unit = lcm(*(s for s in self.strides if s))
+        self.extent = tuple(n * max(s, 1) for n, s in zip(size, self.strides, strict=True))
+        self._keys: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.fibres: dict[object, tuple[list[object], list[tuple[int, ...]]]] = {}
         self._known: dict[Place, tuple[tuple[int, Place], ...]] = {}
 
@@ -49,14 +51,20 @@ class BruteForce:
     def anchor(self, node: int, position: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(i * s for i, s in zip(position, self.graph.nodes[node].strides, strict=True))
 
-    def key(self, anchor: tuple[int, ...]) -> tuple[Fraction, ...]:
-        own = [Fraction(a, s) if s else Fraction(0) for a, s in zip(anchor, self.unit, strict=True)]
-        return tuple(
-            sum((m * x for m, x in zip(row, own, strict=True)), Fraction(0))
-            for row in self.graph.order
-        )
+    def key(self, anchor: tuple[int, ...]) -> tuple[int, ...]:
+        """The order's key, times `unit`: a position between the target's has its share."""
+        if anchor not in self._keys:
+            own = [
+                a * self.unit // s if s else 0 for a, s in zip(anchor, self.strides, strict=True)
+            ]
+            self._keys[anchor] = tuple(
+                sum(m * x for m, x in zip(row, own, strict=True)) for row in self.graph.order
+            )
+        return self._keys[anchor]
 
-    def _reads(self, node: int, position: tuple[int, ...], group: int) -> Iterator[tuple[int, Place]]:
+    def _reads(
+        self, node: int, position: tuple[int, ...], group: int
+    ) -> Iterator[tuple[int, Place]]:
         for number, read in enumerate(self.graph.nodes[node].reads):
             source, reach = read.source, read.reach
             if isinstance(reach, Stencil):
@@ -141,7 +149,10 @@ class BruteForce:
 
     def dependencies(self, start: int) -> dict[Place, int]:
         """For every place the set of places of node `start` that it depends on, as bits."""
-        self.numbers = {place: k for k, place in enumerate(self.places(start))}
+        inputs = sorted(
+            self.places(start), key=lambda p: (self.key(self.anchor(start, p[1])), p[2], p)
+        )
+        self.numbers = {place: k for k, place in enumerate(inputs)}  # the last bit is the latest
         places = [place for node in range(len(self.graph.nodes)) for place in self.places(node)]
         sets = {place: 1 << self.numbers[place] if place in self.numbers else 0 for place in places}
         changed = True
@@ -154,6 +165,10 @@ class BruteForce:
                 if union != sets[place]:
                     sets[place], changed = union, True
         return sets
+
+    def latest(self, bits: int) -> Place:
+        """The member that comes last in the order."""
+        return list(self.numbers)[bits.bit_length() - 1]
 
     def members(self, bits: int) -> list[tuple[tuple[int, ...], int]]:
         return [(p, g) for (_, p, g), k in self.numbers.items() if bits >> k & 1]

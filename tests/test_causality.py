@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from itertools import product
 from math import inf
 
@@ -38,7 +37,7 @@ class Comparison:
 
     def __init__(self, graph: Graph, size: tuple[int, ...], start: int) -> None:
         resolved = resolve(graph)
-        self.graph, self.start, self.unit = graph, start, resolved.unit
+        self.graph, self.start = graph, start
         self.channel = graph.channels > 1 and start == graph.target
         self.run = Nearest(Objective(resolved, resolved.order, self.channel), start)
         self.brute = BruteForce(graph, size)
@@ -52,27 +51,27 @@ class Comparison:
             index = index * count + i % count
         return index * len(self.brute.groups(node)) + group
 
-    def key(self, packed: int) -> tuple[Fraction | float, ...]:
-        key = self.run.objective.unpack(packed)
-        rows = len(self.run.objective.rows)
-        return tuple(k if k == inf else Fraction(int(k), self.unit) for k in key[:rows]) + key[rows:]
-
-    def ahead(self, source: Place, reader: Place) -> tuple[Fraction, ...]:
+    def ahead(self, source: Place, reader: Place) -> tuple[int, ...]:
         theirs, mine = (
-            self.brute.key(self.brute.anchor(node, position)) for node, position, _ in (source, reader)
+            self.brute.key(self.brute.anchor(node, position))
+            for node, position, _ in (source, reader)
         )
         offset = tuple(a - b for a, b in zip(theirs, mine, strict=True))
-        return (*offset, Fraction(source[2] - reader[2])) if self.channel else offset
+        return (*offset, source[2] - reader[2]) if self.channel else offset
 
     def check_sound(self) -> None:
         """No place depends on anything farther ahead than its node's nearest."""
+        known = {}
         for place, bits in self.brute.dependencies(self.start).items():
             cells = self.run.cells(place[0])
             value = cells[self.cell(place)] if cells else None
             assert value is not None or not bits, place
-            for position, group in self.brute.members(bits):
-                at = (self.start, position, group if self.whole == 0 else self.whole)
-                assert self.ahead(at, place) <= self.key(value), (place, at)
+            if bits:
+                node, position, group = self.brute.latest(bits)
+                if value not in known:
+                    known[value] = self.run.objective.unpack(value)
+                latest = (node, position, self.whole or group)
+                assert self.ahead(latest, place) <= known[value], (place, latest)
 
     def check_attained(self) -> None:
         """Each of the head's values is attained, far from borders, by the reads on its witness."""
@@ -87,7 +86,7 @@ class Comparison:
                 continue
             path, total = self.run.witness(head, cell)
             sums = [total, *(t for _, t in path)]
-            assert self.key(sums[-1]) == self.key(value)
+            assert self.run.objective.unpack(sums[-1]) == self.run.objective.unpack(value)
             middle = tuple(
                 n // (2 * s * c) * c + p
                 for n, s, c, p in zip(
@@ -95,9 +94,13 @@ class Comparison:
                 )
             )
             frontier = {(head, middle, group)}
-            for link, _ in reversed(path):
-                weight = self.key(link.weight)
-                known = weight.index(inf) if inf in weight else len(weight)
+            for link, after in reversed(path):
+                weight, total = (
+                    self.run.objective.unpack(link.weight),
+                    self.run.objective.unpack(after),
+                )
+                known = total.index(inf) if inf in total and link.loop is None else len(total)
+                frontier = set(sorted(frontier)[:: -(-len(frontier) // 60)])
                 frontier = {
                     source
                     for place in frontier
@@ -112,11 +115,11 @@ class Comparison:
                 assert _gain(self, path, k) > (0,) * len(weight)
 
 
-def _gain(found: Comparison, path, closing: int) -> tuple[Fraction | float, ...]:
+def _gain(found: Comparison, path, closing: int) -> tuple[float, ...]:
     node, first = path[closing][0].reader, closing
     while path[first][0].source != node:
         first -= 1
-    gains = [found.key(link.weight) for link, _ in path[first : closing + 1]]
+    gains = [found.run.objective.unpack(link.weight) for link, _ in path[first : closing + 1]]
     return tuple(map(sum, zip(*gains, strict=True)))
 
 

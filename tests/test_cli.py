@@ -1,6 +1,5 @@
 """The commands: what they print, what they write, and their exit status."""
 
-import importlib
 import io
 import json
 import os
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from arspec import build as build_module
 from arspec import cli, compiler, files
 
 CAUSAL = """\
@@ -153,9 +153,7 @@ def test_build_writes_what_generate_gives_and_says_what_was_proven(arspec: Run) 
 
 
 def test_the_printed_number_of_parameters_is_the_modules(arspec: Run) -> None:
-    from arspec.build import build
-
-    count = sum(p.numel() for p in build("causal.yaml").parameters())
+    count = sum(p.numel() for p in build_module("causal.yaml").parameters())
     assert f"{count:,}" in arspec("build", "causal.yaml").out
 
 
@@ -271,8 +269,7 @@ def test_a_measurement_that_disagrees_is_exit_status_1(
 ) -> None:
     check = SimpleNamespace(name="causality", passed=False, detail="position 3 reads position 4")
     measured = SimpleNamespace(checks=[check], passed=False)
-    module = importlib.import_module("arspec.verify")
-    monkeypatch.setattr(module, "verify", lambda *_, **__: measured)
+    monkeypatch.setattr("arspec.verify", lambda *_, **__: measured)
     result = arspec("verify", "causal.yaml")
     assert result.status == 1
     assert "position 3 reads position 4" in result.out

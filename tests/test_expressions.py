@@ -4,7 +4,7 @@ import math
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arspec.diagnostics import Span, SpecError
@@ -150,6 +150,7 @@ def test_names() -> None:
         ("9" * 30, "AR412", 1, 30, ""),
         ("1e999", "AR412", 1, 5, ""),
         ("a " * 1001, "AR402", 1, 2002, ""),
+        ("a" * 2001, "AR402", 1, 2001, ""),
         ("a " * 900, "AR402", 1, 1800, ""),
         ("+".join("a" * 60), "AR402", 1, 119, "names"),
         ("(" * 60, "AR402", 51, 10, "names"),
@@ -235,11 +236,11 @@ def test_value(source: str, expected: float) -> None:
     ],
 )
 def test_no_value(source: str, code: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SpecError) as found:
         value(source)
     assert found.value.diagnostics[0].code == code
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1
 
 
 # Any text
@@ -249,6 +250,7 @@ PIECES += [" or ", "1", "0.5", "2e3", "12", ",", "[", "%", ".", "é", "if", "9" 
 SOURCES = st.text(max_size=40) | st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 
 
+@settings(deadline=None)
 @given(SOURCES)
 def test_any_text_is_an_expression_or_an_error(source: str) -> None:
     try:
@@ -288,11 +290,13 @@ def trees() -> st.SearchStrategy[Expr]:
     return st.recursive(leaves, grow, max_leaves=12)
 
 
+@settings(deadline=None)
 @given(trees())
 def test_the_text_of_any_tree_means_that_tree(tree: Expr) -> None:
     assert read(text(tree)) == tree
 
 
+@settings(deadline=None)
 @given(trees())
 def test_any_tree_has_a_value_or_an_error(tree: Expr) -> None:
     try:

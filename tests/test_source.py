@@ -6,7 +6,7 @@ import time
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arspec.diagnostics import Diagnostic, Span, SpecError, lines_of
@@ -364,6 +364,7 @@ PIECES += [
 TEXTS = st.text(max_size=60) | st.lists(st.sampled_from(PIECES), max_size=20).map("".join)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_any_text_is_a_tree_or_an_error(text: str) -> None:
     try:

@@ -128,6 +128,7 @@ class Facts:
     state: tuple[Reach, ...] = ()
     mask: str = ""
     batched: bool = True
+    cut: tuple[int, ...] | None = None  # the earliest offset that an inferred mask hides
 
 
 class Op(Strict):
@@ -156,3 +157,7 @@ class Weighted(Op):
     weight_norm: Flag = False
     tied: Name | None = None
     mask: MaskName | None = None
+
+    def weights(self, outputs: int, fan_in: int) -> int:
+        """How many numbers it learns: weight, bias, and the lengths g of weight normalisation."""
+        return outputs * (fan_in + bool(self.bias) + bool(self.weight_norm))

@@ -48,6 +48,8 @@ class Conv(Weighted):
                 site.fail("AR304", "mask" if self.mask else "conv", mask=mask)
         else:
             reach = site.frame.stencil(own, ALL, down)
+        inferred = masked and self.mask is None and len(site.axes) > 1
+        cut = site.frame.first_cut(own[0], mask == "A") if inferred else None
         code = _conv_code(site, window, boxes, mask, dilation)
         taps = code.taps * x.features.width // int(groups.value)
         missing = code.missing
@@ -65,9 +67,10 @@ class Conv(Weighted):
             due=min(x.due, DERIVED),
             construct=f"{code.piece}({inputs}, {outputs}, {code.arguments}{settings(self)})",
             call=f"{{self}}({site.x.code})",
-            parameters=out.width * (taps + bool(self.bias)),
+            parameters=self.weights(out.width, taps),
             missing=missing_setting(self) or missing,
             mask=mask if masked else "",
+            cut=cut,
         )
 
 
@@ -194,7 +197,7 @@ class Deconv(Weighted):
             features=out,
             reads=((site.x, reach),),
             due=min(x.due, DERIVED),
-            parameters=out.width * (x.features.width * cells + bool(self.bias)),
+            parameters=self.weights(out.width, x.features.width * cells),
             missing="`deconv`",
             mask=mask if mask != "none" else "",
         )

@@ -39,7 +39,7 @@ class Linear(Weighted):
             due=min(x.due, DERIVED),
             construct=construct,
             call=f"{{self}}({site.x.code})",
-            parameters=out.width * (x.features.width + bool(self.bias)),
+            parameters=self.weights(out.width, x.features.width),
             missing=missing_setting(self),
             mask=mask if masked else "",
         )

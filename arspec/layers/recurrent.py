@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from arspec.graph import ALL, UPTO
 from arspec.layers.base import Facts, Number, Weighted, WindowSpec
 from arspec.layers.site import Site
-from arspec.values import DERIVED, KNOWN, Num
+from arspec.values import DERIVED, KNOWN, Num, Window
 
 
 class _Recurrence(Weighted):
@@ -43,7 +43,7 @@ class _Recurrence(Weighted):
             )
         states = [{site.axes[-1]: (-1, -1, 1)}]
         if self.state is not None:
-            window = site.resolve_window(self.state, "state")
+            window = _offsets(site.resolve_window(self.state, "state"))
             states = site.boxes(window, "state", "none", ones)
         inputs = x.features.width * cells
         recurrent = width.value * sum(_volume(box) for box in states)
@@ -56,6 +56,16 @@ class _Recurrence(Weighted):
             missing=f"`{self.key}`",
             state=(site.frame.stencil(site.known_axes(states), ALL),),
         )
+
+
+def _offsets(window: Window) -> Window:
+    """In `state` a number is an offset, never a size: ``{col: 1}`` is the position to the right."""
+    return Window(
+        tuple(
+            {axis: e if isinstance(e, tuple) else (e, e) for axis, e in box.items()}
+            for box in window.boxes
+        )
+    )
 
 
 def _volume(box: Any) -> int:
