@@ -7,13 +7,24 @@ that every read is a few shifts, whatever the rates.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import product
 from math import gcd, inf, prod
 
+from arspec.fibres import Fibre
 from arspec.graph import PAST, PRESENT, Graph, Sweep
-from arspec.moves import ABOVE, BELOW, FLOOR, HERE, Move, Resolved, Taps, Vector, move_of, resolve
+from arspec.moves import (
+    ABOVE,
+    BELOW,
+    FLOOR,
+    HERE,
+    STAY_FLOOR,
+    Move,
+    Resolved,
+    Taps,
+    Vector,
+    move_of,
+    resolve,
+)
 
 SIZE = 64
 """Positions per axis on which blind spots are counted."""
@@ -125,7 +136,7 @@ class Reader:
         self.resolved, self.frame = resolved, frame
         self.width = prod(frame.shape)
         self._known: dict[tuple[int, int], int] = {}
-        self._fibres: dict[tuple[Vector, Fibre], tuple[list[Vector], list[int]]] = {}
+        self._fibres: dict[tuple[int, ...], Fibre] = {}
 
     def reached(self, start: int, group: int) -> list[int]:
         """What the head's `group` at the anchors `start` reads, per group of the target."""
@@ -184,68 +195,55 @@ class Reader:
     # ---------------------------------------------------------- sweeps whose windows say too much
 
     def _swept(self, move: Move, sweep: Sweep, fields: list[int]) -> int:
-        """Position by position: a window in key order, or an order that mixes axes."""
-        out = [0] * move.source_groups
+        """A sweep in the order of generation, fibre by fibre: what it can reach from one reader."""
+        frame, out = self.frame, [0] * move.source_groups
+        swept = [bool(along and s) for along, s in zip(sweep.along, move.source, strict=True)]
+        fibre = self._fibre(move, swept)
+        shape = on_grid = frame.full
+        for axis, (taken, stride) in enumerate(zip(swept, move.source, strict=True)):
+            size = frame.shape[axis]
+            unit = gcd(stride, move.reader[axis]) if taken else size
+            shape &= frame.slab(axis, 0, size, unit)
+            on_grid &= frame.slab(axis, 0, size, stride or size)
         for group, field in enumerate(fields):
+            for axis, taken in enumerate(swept):
+                if not taken:
+                    strides = move.source[axis], move.reader[axis]
+                    field = frame.read(field, axis, STAY_FLOOR, *strides)
             own = others = 0
-            for anchors in self.frame.anchors(field):
-                fibre, here = _fibre(move.source, sweep, anchors)
-                mine = self.frame.bit(here)
-                read = self._chosen(move.source, sweep, fibre, here)
-                own |= read & mine
-                others |= read & ~mine
+            while field:
+                first = next(frame.anchors(field))
+                base = frame.bit([0 if s else a for a, s in zip(first, swept, strict=True)])
+                base = base.bit_length() - 1
+                mine, theirs = fibre.read(field >> base & shape, sweep)
+                own |= mine << base
+                others |= theirs << base
+                field &= ~(shape << base)
             for g in range(move.source_groups):
-                out[g] |= others
+                out[g] |= others & on_grid
             for g in move.groups_read(sweep.groups, group):
-                out[g] |= own
+                out[g] |= own & on_grid
         return sum(bits << g * self.width for g, bits in enumerate(out))
 
-    def _chosen(self, source: Vector, sweep: Sweep, fibre: Fibre, here: Vector) -> int:
-        """What one reader reads."""
-        if (source, fibre) not in self._fibres:
-            self._fibres[source, fibre] = self._sort(source, fibre)
-        keys, flats = self._fibres[source, fibre]
-        mine = self._key(here)
-        allowed = (bisect_right if sweep.until == PRESENT else bisect_left)(keys, mine)
-        chosen = set[int]()
-        if sweep.window is not None or sweep.every is None:
-            chosen.update(flats[max(0, allowed - (sweep.window or allowed)) : allowed])
-        if sweep.every is not None:
-            own = self.frame.bit(here).bit_length() - 1
-            rank = flats.index(own, bisect_left(keys, mine))
-            first = rank if sweep.until == PRESENT else rank - sweep.every
-            chosen.update(flats[k] for k in range(first, -1, -sweep.every) if k < allowed)
-        return sum(1 << flat for flat in chosen)
-
-    def _sort(self, source: Vector, fibre: Fibre) -> tuple[list[Vector], list[int]]:
-        """Keys and numbers of the source's positions in a fibre, in the order of generation."""
-        ranges = [
-            range(0, n, s) if f is None else range(f, f + 1)
-            for n, s, f in zip(self.frame.shape, source, fibre, strict=True)
-        ]
-        found = sorted(
-            (self._key(anchors), self.frame.bit(anchors).bit_length() - 1)
-            for anchors in product(*ranges)
-        )
-        return [key for key, _ in found], [flat for _, flat in found]
-
-    def _key(self, anchors: Sequence[int]) -> Vector:
-        return tuple(
-            sum(m * a for m, a in zip(row, anchors, strict=True)) for row in self.resolved.order
-        )
-
-
-Fibre = tuple[int | None, ...]
-"""The anchors along the axes that a sweep does not take, None along the others."""
-
-
-def _fibre(source: Vector, sweep: Sweep, anchors: Vector) -> tuple[Fibre, Vector]:
-    """Where a reader's sweep runs, and the reader's place in it."""
-    fibre = tuple(
-        None if along and s else a // s * s if s else 0
-        for along, a, s in zip(sweep.along, anchors, source, strict=True)
-    )
-    return fibre, tuple(a if f is None else f for a, f in zip(anchors, fibre, strict=True))
+    def _fibre(self, move: Move, swept: Sequence[bool]) -> Fibre:
+        """The positions along the axes swept, of the reader's grid or the source's."""
+        kind = (*swept, *move.source, *move.reader)
+        if kind not in self._fibres:
+            order, frame = self.resolved.order, self.frame
+            base = 2 + 2 * sum(
+                abs(m) * n for row in order for m, n in zip(row, frame.shape, strict=True)
+            )
+            places = [(0, 0)]  # the key as one integer, the number of the bit
+            for axis, (taken, size) in enumerate(zip(swept, frame.shape, strict=True)):
+                column = 0
+                for row in order:
+                    column = column * base + row[axis]
+                unit = gcd(move.source[axis], move.reader[axis]) if taken else size
+                along = [(a * column, a * frame.inner[axis]) for a in range(0, size, unit)]
+                places = [(key + k, flat + f) for key, flat in places for k, f in along]
+            places.sort()
+            self._fibres[kind] = Fibre([key for key, _ in places], [flat for _, flat in places])
+        return self._fibres[kind]
 
 
 def reached(

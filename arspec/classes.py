@@ -53,7 +53,9 @@ def classes_of(
 
 
 def _group(
-    instance: Instance, exports: dict[str, set[str]], found: dict[object, BlockClass],
+    instance: Instance,
+    exports: dict[str, set[str]],
+    found: dict[object, BlockClass],
     by_instance: dict[int, BlockClass],
 ) -> BlockClass:
     if id(instance) in by_instance:
@@ -71,9 +73,19 @@ def _group(
             children[line.use.attribute] = child
         use, first = line.use, line.use.calls[0]
         numbers = tuple((n, t) for n, t in first.numbers.items() if n not in use.schedules)
-        lines.append((use.attribute, tuple(kinds), use.repeat, tuple(use.schedules.items()),
-                      tuple(use.zipped.items()), use.carried, tuple(first.inputs.items()), numbers,
-                      line.modules))
+        lines.append(
+            (
+                use.attribute,
+                tuple(kinds),
+                use.repeat,
+                tuple(use.schedules.items()),
+                tuple(use.zipped.items()),
+                use.carried,
+                tuple(first.inputs.items()),
+                numbers,
+                line.modules,
+            )
+        )
     key = (instance.block, instance.numbers, instance.inputs, instance.outputs, tuple(lines))
     if key not in found:
         names = exports.get(instance.block, set())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,24 @@ def error(
     label: str = "",
     extra: Iterable[tuple[Span, str]] = (),
     notes: Iterable[str] = (),
-    help: str | None = None,  # noqa: A002
-    **fields: object,
+    help: str | None = None,
+    **fields: Any,
 ) -> Diagnostic:
     """The diagnostic `code` at `span`; `fields` fill its text. KeyError on an unknown code."""
     message = MESSAGES[code].text.format(**{k: shorten(str(v)) for k, v in fields.items()})
     return Diagnostic(code, "error", message, span, label, tuple(extra), tuple(notes), help)
+
+
+def refuse(
+    code: str,
+    span: Span | None,
+    *,
+    notes: Iterable[str] = (),
+    help: str | None = None,
+    **fields: Any,
+) -> NoReturn:
+    """Raise SpecError with this one error."""
+    raise SpecError([error(code, span, notes=notes, help=help, **fields)])
 
 
 def note(
@@ -90,8 +103,8 @@ def note(
     label: str = "",
     extra: Iterable[tuple[Span, str]] = (),
     notes: Iterable[str] = (),
-    help: str | None = None,  # noqa: A002
-    **fields: object,
+    help: str | None = None,
+    **fields: Any,
 ) -> Diagnostic:
     """Like `error`, but nothing is wrong: it is something that the user should know."""
     message = MESSAGES[code].text.format(**{k: shorten(str(v)) for k, v in fields.items()})

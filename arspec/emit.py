@@ -45,8 +45,10 @@ def emit(model: Model, proof: Proof) -> str:
         raise SpecError(found, model.spec.filename, model.spec.text)
     term = model.terms[0]
     reserved = set(library().pieces) | {class_name(model.spec.name), *model.constants}
-    variables = [code for name in model.variables for code in (local(name), f"{local(name)}_one_hot")]
-    classes = classes_of(term.root, term.exports, reserved, variables)
+    variables = [
+        code for name in model.variables for code in (local(name), f"{local(name)}_one_hot")
+    ]
+    classes = classes_of(term.root, dict(term.exports), reserved, variables)
     *blocks, network = classes
     context = _context(model, term, network, proof)
     context["blocks"] = [_block_text(model, one) for one in blocks]
@@ -74,8 +76,8 @@ def spec_hash(model: Model) -> str:
 
 def _missing(model: Model) -> list[Missing]:
     missing: list[Missing] = []
-    if len(model.terms) > 1 or model.terms[0].root.lines and any(
-        use is not None for _, use in model.spec.generate
+    if len(model.terms) > 1 or (
+        model.terms[0].root.lines and any(use is not None for _, use in model.spec.generate)
     ):
         name = model.generated[-1]
         span = model.spec.variables[name].span
@@ -224,7 +226,7 @@ def _use_statements(one: BlockClass, index: int, line: ProgramLine) -> list[str]
     shape = shape_of(one, index, line)
     comment = f"  # {shape}" if shape else ""
     fixed = [n for n in call.inputs if n not in {local(z) for z in use.zipped}]
-    free = [name if name not in one.first.inputs else name for name in child.free]
+    free = child.free
     exported = {name: local(f"{use.attribute}_{name}") for name in child.exports}
     wanted = {n: e for n, e in exported.items() if _mentioned(one, e)}
     if use.repeat is None:
@@ -286,15 +288,15 @@ def _context(model: Model, term: TermModel, network: BlockClass, proof: Proof) -
     statements = _statements(network)
     words = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", " ".join([*statements, term.head.code])))
     encoded = [line for v in [target, *conditions] for line in _encoding(v, words)]
-    constants = [
-        f"{name} = {number.text}" for name, number in model.constants.items()
-    ]
+    constants = [f"{name} = {number.text}" for name, number in model.constants.items()]
     return {
         "doc": _docstring(_header(model, proof)),
         "name": class_name(spec.name),
         "constants": constants,
-        "modules": [*_modules(network), *(f"self.{m.attribute} = {m.construct}"
-                                          for m in term.head.modules)],
+        "modules": [
+            *_modules(network),
+            *(f"self.{m.attribute} = {m.construct}" for m in term.head.modules),
+        ],
         "target": local(target.name),
         "conditions": [local(v.name) for v in conditions],
         "encoded": encoded,
@@ -368,8 +370,10 @@ def _encoding(v: Declared, words: set[str]) -> list[str]:
         code = f"F.one_hot({name}, {v.count.text}).to(dtype)"
         width = v.count.text
         if v.channels > 1:
-            code, width = f"F.one_hot({name}, {v.count.text}).flatten(-2).to(dtype)", (
-                f"{v.channels} * {v.count.text}")
+            code, width = (
+                f"F.one_hot({name}, {v.count.text}).flatten(-2).to(dtype)",
+                (f"{v.channels} * {v.count.text}"),
+            )
         lines.append(f"{name}_one_hot = {code}  # ({shape}, {width})")
     return lines
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NoReturn
 
-from arspec.diagnostics import Span, SpecError, error
+from arspec.diagnostics import Span, refuse
 from arspec.expressions import (
     Binary,
     Call,
@@ -132,7 +132,13 @@ def number_text(expr: Expr, scope: Scope) -> str:
         case Binary(operator, left, right):
             a, b = number_text(left, scope), number_text(right, scope)
             if operator in ("*", "/", "**"):
-                a = a if is_atom(a) and operator != "**" else f"({a})" if not a.isidentifier() else a
+                a = (
+                    a
+                    if is_atom(a) and operator != "**"
+                    else f"({a})"
+                    if not a.isidentifier()
+                    else a
+                )
                 b = b if is_atom(b) and " " not in b else f"({b})"
             elif operator == "-":
                 b = b if is_atom(b) else f"({b})"
@@ -194,12 +200,14 @@ class Evaluator:
             self._fail(expr, f"`{text(expr)}` is {len(value.members)} nodes, not one")
         if isinstance(value, Series | Numbers):
             self._fail(
-                expr, f"`{text(expr)}` is a list, one per repetition",
+                expr,
+                f"`{text(expr)}` is a list, one per repetition",
                 "take `sum`, `mean` or `last` of it",
             )
         if isinstance(value, AxisName):
             self._fail(
-                expr, f"`{value.name}` is an axis, not a node",
+                expr,
+                f"`{value.name}` is an axis, not a node",
                 f"`sinusoidal({value.name})`, or `{{embed: width, of: {value.name}, size: n}}`",
             )
         self._fail(expr, f"`{text(expr)}` is not a node")
@@ -216,9 +224,12 @@ class Evaluator:
         if expr.axis not in axes:
             if self.scope.guessing:
                 return term
-            raise SpecError(
-                [error("AR308", expr.span, axis=expr.axis, name=text(expr.of),
-                       axes=", ".join(axes) or "no axis")]
+            refuse(
+                "AR308",
+                expr.span,
+                axis=expr.axis,
+                name=text(expr.of),
+                axes=", ".join(axes) or "no axis",
             )
         if by == 0:
             return term
@@ -277,7 +288,8 @@ class Evaluator:
             return Numbers(value.members[::-1], f"{value.text}[::-1]")
         if not isinstance(value, Series):
             self._fail(
-                expr, f"`{name}` takes the list of a repeated block's lines",
+                expr,
+                f"`{name}` takes the list of a repeated block's lines",
                 "such as `sum(layers.skip)`; `{pool: all}` reads all positions of a node",
             )
         if name == "reversed":
@@ -321,29 +333,39 @@ class Evaluator:
         parts = []
         for term, part in zip(terms, (left, right), strict=True):
             if term.features is None:
-                self._fail(part, "the width of a table of positions is not known here",
-                           "add it to a node instead")
+                self._fail(
+                    part,
+                    "the width of a table of positions is not known here",
+                    "add it to a node instead",
+                )
             parts.append(term.features)
         grouped = any(f.runs is not None for f in parts)
         runs = None
         layout = ""
         if grouped:
             runs = merge_runs(tuple(run for f in parts for run in f.runs or ((0, f.width),)))
-            layout = " + ".join(f.layout if f.runs is not None else f"[0] * {f.text}" for f in parts)
+            layout = " + ".join(
+                f.layout if f.runs is not None else f"[0] * {f.text}" for f in parts
+            )
             layout = f"({layout})"
         features = Features(
             sum(f.width for f in parts), " + ".join(f.text for f in parts), runs, layout
         )
         if isinstance(right_number := self._number_term(right), Num):  # features of a constant
             ones = f"F.pad({terms[0].code}, (0, 1), value={float(right_number.value)})"
-            return replace(terms[0], features=features, code=ones, level=_ATOM, symbols=None,
-                           raw="", delays=())
+            return replace(
+                terms[0], features=features, code=ones, level=_ATOM, symbols=None, raw="", delays=()
+            )
         codes = ", ".join(self._aligned(term, grid) for term in terms)
         same = all(term.grid == grid and term.batched for term in terms)
         code = f"torch.cat(({codes}), dim=-1)" if same else f"concatenate({codes})"
         return Term(
-            tuple(read for term in terms for read in term.reads), grid, features,
-            max(term.due for term in terms), code, _ATOM,
+            tuple(read for term in terms for read in term.reads),
+            grid,
+            features,
+            max(term.due for term in terms),
+            code,
+            _ATOM,
             batched=any(term.batched for term in terms),
         )
 
@@ -400,7 +422,7 @@ class Evaluator:
         grouped = [f for f in wide if f.runs is not None]
         for other in grouped[1:]:
             if other.runs != grouped[0].runs:
-                raise SpecError([error("AR309", expr.span, what=text(expr))])
+                refuse("AR309", expr.span, what=text(expr))
         # prefer the text that does not depend on who uses the block
         return min(grouped or wide, key=lambda f: ("{" in f.text, len(f.text)))
 
@@ -420,17 +442,21 @@ class Evaluator:
     # errors
 
     def _fail(self, expr: Expr, what: str, help: str | None = None) -> NoReturn:
-        raise SpecError([error("AR114", expr.span, what=what, help=help)])
+        refuse("AR114", expr.span, what=what, help=help)
 
     def _widths(self, expr: Expr, *terms: Term) -> NoReturn:
         a, b = [_width(term) for term in terms if _width(term) not in (None, 1)][:2]
-        raise SpecError([error("AR301", expr.span, what=text(expr), left=a, right=b)])
+        refuse("AR301", expr.span, what=text(expr), left=a, right=b)
 
     def _clocks(self, expr: Expr, *terms: Term) -> NoReturn:
         clocks = [_clock(term.grid) for term in terms][:2]
-        raise SpecError(
-            [error("AR302", expr.span, what=text(expr), left=clocks[0], right=clocks[-1],
-                   help="`given` repeats a slower clock; `{up: r}` does it on a line of its own")]
+        refuse(
+            "AR302",
+            expr.span,
+            what=text(expr),
+            left=clocks[0],
+            right=clocks[-1],
+            help="`given` repeats a slower clock; `{up: r}` does it on a line of its own",
         )
 
 
@@ -454,8 +480,12 @@ def reach_of(frame: Frame, offsets: tuple[tuple[str, int], ...]) -> Reach:
 
 def info_of(term: Term, span: Span) -> Info:
     if term.features is None:
-        raise SpecError([error("AR114", span, what="a table of positions alone has no width",
-                               help="add it to a node: `x + sinusoidal(time)`")])
+        refuse(
+            "AR114",
+            span,
+            what="a table of positions alone has no width",
+            help="add it to a node: `x + sinusoidal(time)`",
+        )
     due = term.due
     return Info(term.grid, term.features, due, term.symbols, term.batched)
 

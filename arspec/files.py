@@ -189,7 +189,7 @@ def _refuse_to_lose(target: Path, name: str) -> None:
     present = target.read_text(encoding="utf-8", errors="surrogateescape")
     if present and not is_untouched(present):
         code = "AR604" if is_generated(present) else "AR603"
-        help = "`-o FILE` writes elsewhere; `--force` replaces the file"  # noqa: A001
+        help = "`-o FILE` writes elsewhere; `--force` replaces the file"
         raise _failure(code, name, name=name, help=help)
 
 
@@ -227,7 +227,7 @@ def _failure(
     code: str,
     filename: str,
     *,
-    help: str | None = None,  # noqa: A002
+    help: str | None = None,
     **fields: Any,
 ) -> SpecError:
     """An error about a file as a whole: it has a name and no line."""

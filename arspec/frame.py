@@ -67,8 +67,12 @@ class Frame:
         return _stencil(tuple(kept), self._rates(down), self._rates(None), False)
 
     def prefix(
-        self, until: str = PRESENT, window: int | None = None, every: int | None = None,
-        along: Iterable[str] | None = None, groups: str = ALL,
+        self,
+        until: str = PRESENT,
+        window: int | None = None,
+        every: int | None = None,
+        along: Iterable[str] | None = None,
+        groups: str = ALL,
     ) -> Sweep:
         swept = tuple(along is None or axis in set(along) for axis in self.axes)
         return _sweep(swept, until, window, every, groups)
@@ -116,9 +120,7 @@ class Frame:
 
     def _cut_by_tap(self, box: Box, strict: bool, present: str) -> list[Box]:
         ones = (1,) * len(box.lo)
-        ranges = [
-            range(a, b + 1, s) for a, b, s in zip(box.lo, box.hi, box.step, strict=True)
-        ]
+        ranges = [range(a, b + 1, s) for a, b, s in zip(box.lo, box.hi, box.step, strict=True)]
         zero = (0,) * len(self.order)
         kept = []
         for offset in product(*ranges):

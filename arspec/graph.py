@@ -135,11 +135,11 @@ class Graph:
         n = len(self.axes)
         return self.order == tuple(tuple(int(i == j) for j in range(n)) for i in range(n))
 
-    def to_networkx(self) -> networkx.MultiDiGraph:
+    def to_networkx(self) -> networkx.MultiDiGraph[int]:
         """The same graph for networkx: nodes are indices, each read is an edge with its `Read`."""
-        import networkx  # here, because importing it costs 0.2 s and a graph without cycles needs none
+        import networkx  # here: importing it costs 0.2 s, which a graph without cycles can save
 
-        view = networkx.MultiDiGraph()
+        view: networkx.MultiDiGraph[int] = networkx.MultiDiGraph()
         view.add_nodes_from((i, {"node": node}) for i, node in enumerate(self.nodes))
         for i, node in enumerate(self.nodes):
             view.add_edges_from((read.source, i, {"read": read}) for read in node.reads)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from arspec.diagnostics import Diagnostic, SpecError, error, nearest_name, note
+from arspec.diagnostics import Diagnostic, SpecError, error, nearest_name, note, refuse
 from arspec.equations import number_text
-from arspec.expand import Builder, Cut, Stack
+from arspec.expansion import Builder, Cut, Stack
 from arspec.expressions import Binary, Expr, Name, evaluate, names, parse
 from arspec.frame import Frame
 from arspec.graph import Bound, Graph
@@ -116,7 +116,12 @@ class _Expander:
         for term in terms:
             notes += _dead(term)
         return Model(
-            self.spec, self.constants, self.settings, variables, generated, tuple(terms),
+            self.spec,
+            self.constants,
+            self.settings,
+            variables,
+            generated,
+            tuple(terms),
             tuple(notes),
         )
 
@@ -127,9 +132,12 @@ class _Expander:
         for name, value in self.settings.items():
             if name not in raw:
                 near = nearest_name(name, raw)
-                hint = f"did you mean `{near}`?" if near else (
-                    f"the params are {', '.join(raw)}" if raw else "the spec has no `params`")
-                raise SpecError([error("AR122", None, name=name, help=hint)])
+                hint = (
+                    f"did you mean `{near}`?"
+                    if near
+                    else (f"the params are {', '.join(raw)}" if raw else "the spec has no `params`")
+                )
+                refuse("AR122", None, name=name, help=hint)
             raw[name] = value
         written = {name: self._param(name, value) for name, value in raw.items()}
         errors: list[Diagnostic] = []
@@ -148,7 +156,7 @@ class _Expander:
             return parse(value, self._origin(path, name))
         if isinstance(value, bool) or value is None or isinstance(value, list):
             expected = "a number, an expression or a window"
-            raise SpecError([error("AR103", self.spec.span(path), key=name, expected=expected)])
+            refuse("AR103", self.spec.span(path), key=name, expected=expected)
         return value
 
     def _origin(self, path: Path, name: str) -> Any:
@@ -163,12 +171,12 @@ class _Expander:
         path: Path = ("params", name)
         if name in active:
             cycle = " -> ".join([*active[active.index(name) :], name])
-            raise SpecError([error("AR110", self.spec.span(path), cycle=cycle)])
+            refuse("AR110", self.spec.span(path), cycle=cycle)
         value = written[name]
         const = constant(name)
         if isinstance(value, int | float):
             if isinstance(value, int) and abs(value) > 10**15:
-                raise SpecError([error("AR412", self.spec.span(path), expression=name)])
+                refuse("AR412", self.spec.span(path), expression=name)
             self.numbers[name] = Num(value, const)
             self.constants[const] = Num(value, repr(value))
             return
@@ -179,7 +187,7 @@ class _Expander:
             if other.parts[0] not in written:
                 near = nearest_name(other.parts[0], written)
                 hint = f"did you mean `{near}`?" if near else None
-                raise SpecError([error("AR105", other.span, name=other.parts[0], help=hint)])
+                refuse("AR105", other.span, name=other.parts[0], help=hint)
             self.used.add(other.parts[0])
             self._resolve(other.parts[0], written, [*active, name])
         scope = self._scope()
@@ -221,50 +229,91 @@ class _Expander:
         scope = Scope(Shared(self.numbers, {}, {}, self.used, set()), "variables")
         count = builder.number(raw, path, scope)
         if not isinstance(count.value, int) or not 1 <= count.value <= MAX_COUNT:
-            raise SpecError([error("AR312", self.spec.span(path), setting=path[-1],
-                                   value=count.value, need=f"a whole number, 1 to {MAX_COUNT:,}")])
+            refuse(
+                "AR312",
+                self.spec.span(path),
+                setting=path[-1],
+                value=count.value,
+                need=f"a whole number, 1 to {MAX_COUNT:,}",
+            )
         return count
 
     def _variable(self, variable: Variable) -> Declared:
         model, path = variable.model, ("variables", variable.name)
         count = self._count(getattr(model, variable.kind), (*path, variable.kind))
         if variable.kind != "features" and count.value < 2:
-            raise SpecError([error("AR312", self.spec.span((*path, variable.kind)),
-                                   setting=variable.kind, value=count.value, need=">= 2")])
+            refuse(
+                "AR312",
+                self.spec.span((*path, variable.kind)),
+                setting=variable.kind,
+                value=count.value,
+                need=">= 2",
+            )
         channels = 1
         if model.channels is not None:
             channels = int(self._count(model.channels, (*path, "channels")).value)
             if variable.kind == "features":
-                raise SpecError([error("AR118", self.spec.key_span((*path, "channels")),
-                                       name=variable.name,
-                                       why="`features: n` already is n channels drawn together")])
+                refuse(
+                    "AR118",
+                    self.spec.key_span((*path, "channels")),
+                    name=variable.name,
+                    why="`features: n` already is n channels drawn together",
+                )
         grid = []
         for i, raw in enumerate(model.axes):
             grid.append(self._axis(raw, (*path, "axes", i), variable.name))
         axes = [axis for axis, _ in grid]
         if len(set(axes)) != len(axes):
-            raise SpecError([error("AR118", self.spec.span((*path, "axes")), name=variable.name,
-                                   why="an axis is named twice")])
+            refuse(
+                "AR118",
+                self.spec.span((*path, "axes")),
+                name=variable.name,
+                why="an axis is named twice",
+            )
         if model.codec == "mu_law" and variable.kind == "features":
-            raise SpecError([error("AR118", self.spec.span((*path, "codec")), name=variable.name,
-                                   why="`mu_law` gives classes or levels, not features")])
+            refuse(
+                "AR118",
+                self.spec.span((*path, "codec")),
+                name=variable.name,
+                why="`mu_law` gives classes or levels, not features",
+            )
         if model.codec == "bytes" and (variable.kind != "classes" or count.value < 256):
-            raise SpecError([error("AR118", self.spec.span((*path, "codec")), name=variable.name,
-                                   why="`bytes` needs `classes: 256` or more")])
+            refuse(
+                "AR118",
+                self.spec.span((*path, "codec")),
+                name=variable.name,
+                why="`bytes` needs `classes: 256` or more",
+            )
         end: int | str | None = None
         if model.end is not None:
             end = "decision"
             if model.end != "decision":
                 end = int(self._end(model.end, (*path, "end"), int(count.value), variable))
-        return Declared(variable.name, variable.kind, count, channels, tuple(grid), model.codec,
-                        end, self._known_word(model.known, (*path, "known")))
+        return Declared(
+            variable.name,
+            variable.kind,
+            count,
+            channels,
+            tuple(grid),
+            model.codec,
+            end,
+            self._known_word(model.known, (*path, "known")),
+        )
 
     def _end(self, raw: Any, path: Path, count: int, variable: Variable) -> int:
-        value = self._bare().number(raw, path, Scope(Shared(self.numbers, {}, {}, self.used, set()),
-                                                     "variables")).value
+        value = (
+            self._bare()
+            .number(raw, path, Scope(Shared(self.numbers, {}, {}, self.used, set()), "variables"))
+            .value
+        )
         if variable.kind != "classes" or not isinstance(value, int) or not 0 <= value < count:
-            raise SpecError([error("AR312", self.spec.span(path), setting="end", value=value,
-                                   need=f"`decision`, or a class below {count}")])
+            refuse(
+                "AR312",
+                self.spec.span(path),
+                setting="end",
+                value=value,
+                need=f"`decision`, or a class below {count}",
+            )
         return value
 
     def _axis(self, raw: str, path: Path, name: str) -> tuple[str, int]:
@@ -278,19 +327,36 @@ class _Expander:
             scope = Scope(Shared(self.numbers, {}, {}, self.used, set()), "variables")
             value = evaluate(expr.right, lambda n: scope.number_named(n).value)
             if not isinstance(value, int) or not 1 <= value <= 1_000_000:
-                raise SpecError([error("AR312", expr.right.span, setting=raw, value=value,
-                                       need="a whole number of positions, at least 1")])
+                refuse(
+                    "AR312",
+                    expr.right.span,
+                    setting=raw,
+                    value=value,
+                    need="a whole number of positions, at least 1",
+                )
             stride = value
         if not isinstance(axis, Name) or len(axis.parts) != 1:
-            raise SpecError([error("AR118", self.spec.span(path), name=name,
-                                   why=f"`{raw}` is not an axis",
-                                   help="`time`, or `time / 256` for a slower clock")])
+            refuse(
+                "AR118",
+                self.spec.span(path),
+                name=name,
+                why=f"`{raw}` is not an axis",
+                help="`time`, or `time / 256` for a slower clock",
+            )
         if axis.parts[0] in self.spec.variables or axis.parts[0] in self.spec.params:
-            raise SpecError([error("AR107", self.spec.span(path), name=axis.parts[0],
-                                   other="a param or a variable")])
+            refuse(
+                "AR107",
+                self.spec.span(path),
+                name=axis.parts[0],
+                other="a param or a variable",
+            )
         if axis.parts[0] == "channel":
-            raise SpecError([error("AR106", self.spec.span(path), name="channel",
-                                   why="it is the axis of `channels: n`")])
+            refuse(
+                "AR106",
+                self.spec.span(path),
+                name="channel",
+                why="it is the axis of `channels: n`",
+            )
         return axis.parts[0], stride
 
     def _known_word(self, raw: Any, path: Path) -> str | None:
@@ -300,26 +366,43 @@ class _Expander:
             return str(raw)
         text = str(raw).strip().removeprefix("+")
         if not text.isdigit() or int(text) > MAX_COUNT:
-            raise SpecError([error("AR103", self.spec.span(path), key="known",
-                                   expected="`all`, `present`, `past` or `+n`")])
+            refuse(
+                "AR103",
+                self.spec.span(path),
+                key="known",
+                expected="`all`, `present`, `past` or `+n`",
+            )
         return f"+{int(text)}"
 
     def _known(self, variables: dict[str, Declared], generated: tuple[str, ...]) -> None:
         """Every condition on the drawn variable's axis says what is known of it."""
         errors = []
-        drawn_axes = {axis for name in generated if name in variables for axis in variables[name].axes}
+        drawn_axes = {
+            axis for name in generated if name in variables for axis in variables[name].axes
+        }
         for v in variables.values():
             shared = [axis for axis in v.axes if axis in drawn_axes]
             if v.name in generated:
                 if v.known is not None:
-                    errors.append(error("AR118", self.spec.key_span(("variables", v.name, "known")),
-                                        name=v.name, why="`known` is for what is given, and this "
-                                        "is drawn"))
+                    errors.append(
+                        error(
+                            "AR118",
+                            self.spec.key_span(("variables", v.name, "known")),
+                            name=v.name,
+                            why="`known` is for what is given, and this is drawn",
+                        )
+                    )
             elif shared and v.known is None:
-                errors.append(error(
-                    "AR113", self.spec.variables[v.name].span, name=v.name, axis=shared[0],
-                    help="`known: all` (whole from the start), `present` (up to the position drawn), "
-                    "`past` (before it) or `+24` (24 positions ahead)"))
+                errors.append(
+                    error(
+                        "AR113",
+                        self.spec.variables[v.name].span,
+                        name=v.name,
+                        axis=shared[0],
+                        help="`known: all` (whole from the start), `present` (up to the "
+                        "position drawn), `past` (before it) or `+24` (24 positions ahead)",
+                    )
+                )
         if errors:
             raise SpecError(errors)
 
@@ -337,28 +420,32 @@ class _Expander:
         for i, raw in enumerate(listed):
             at = (*path, i)
             if not isinstance(raw, str):
-                raise SpecError([error("AR120", self.spec.span(at), what=f"`{raw}` is not an axis")])
+                refuse("AR120", self.spec.span(at), what=f"`{raw}` is not an axis")
             weights = self._sum(self._bare().expression(raw, at), target, at)
             if "channel" in weights:
                 if target.channels == 1:
-                    raise SpecError([error("AR120", self.spec.span(at),
-                                           what=f"`{target.name}` has no channels")])
+                    refuse("AR120", self.spec.span(at), what=f"`{target.name}` has no channels")
                 if len(weights) == 1:
                     if i != len(listed) - 1:
-                        raise SpecError([error("AR120", self.spec.span(at),
-                                               what="`channel` is not last")])
+                        refuse("AR120", self.spec.span(at), what="`channel` is not last")
                     channels = target.channels
                     continue
                 if len(weights) > 2:
-                    raise SpecError([error("AR120", self.spec.span(at), what="`channel` stands in "
-                                           "a sum with more than one axis")])
+                    refuse(
+                        "AR120",
+                        self.spec.span(at),
+                        what="`channel` stands in a sum with more than one axis",
+                    )
                 delayed = True
                 del weights["channel"]
             rows.append(tuple(weights.get(axis, 0) for axis in target.axes))
         missing = [a for j, a in enumerate(target.axes) if not any(row[j] for row in rows)]
         if missing:
-            raise SpecError([error("AR120", self.spec.span(path),
-                                   what=f"`{missing[0]}` is missing from the order")])
+            refuse(
+                "AR120",
+                self.spec.span(path),
+                what=f"`{missing[0]}` is missing from the order",
+            )
         return Frame(target.axes, tuple(rows), channels), delayed
 
     def _sum(self, expr: Expr, target: Declared, path: Path) -> dict[str, int]:
@@ -367,8 +454,12 @@ class _Expander:
             if axis != "channel" and axis not in target.axes:
                 near = nearest_name(axis, [*target.axes, "channel"])
                 hint = f"did you mean `{near}`?" if near else None
-                raise SpecError([error("AR120", expr.span, help=hint,
-                                       what=f"`{axis}` is not an axis of `{target.name}`")])
+                refuse(
+                    "AR120",
+                    expr.span,
+                    help=hint,
+                    what=f"`{axis}` is not an axis of `{target.name}`",
+                )
             return {axis: 1}
         if isinstance(expr, Binary) and expr.operator == "+":
             left = self._sum(expr.left, target, path)
@@ -379,16 +470,23 @@ class _Expander:
             number, axis_expr = expr.left, expr.right
             value = evaluate(number, lambda n: self.numbers[n.parts[0]].value)
             return {a: w * int(value) for a, w in self._sum(axis_expr, target, path).items()}
-        raise SpecError([error("AR120", self.spec.span(path), what="an order is a list of axes or "
-                               "of sums of axes")])
+        refuse(
+            "AR120",
+            self.spec.span(path),
+            what="an order is a list of axes or of sums of axes",
+        )
 
     def _term(
         self, name: str, use: Any, variables: dict[str, Declared], later: set[str]
     ) -> TermModel:
         target = variables[name]
         if not target.axes:
-            raise SpecError([error("AR119", self.spec.span(("generate",)), name=name,
-                                   why="it has no axes, so there is nothing to draw one by one")])
+            refuse(
+                "AR119",
+                self.spec.span(("generate",)),
+                name=name,
+                why="it has no axes, so there is nothing to draw one by one",
+            )
         frame, delayed = self._frame(target)
         infos: dict[str, Info] = {}
         bounds: dict[str, Bound] = {name: Bound(0, strict=True)}
@@ -400,52 +498,94 @@ class _Expander:
                 due, bound = _bound_of(v.known)
                 if bound is not None:
                     bounds[v.name] = bound
-            infos[v.name] = Info(v.grid, _features(v, frame if v.name == name else None), due,
-                                 v.count if v.kind == "classes" else None)
+            infos[v.name] = Info(
+                v.grid,
+                _features(v, frame if v.name == name else None),
+                due,
+                v.count if v.kind == "classes" else None,
+            )
         ordered = {name: infos[name], **infos}
         owner: dict[str, str] = {}
         for v in [target, *variables.values()]:
             if v.name not in later:
                 for axis, stride in v.grid:
-                    if axis not in owner or (stride == 1 and variables[owner[axis]] is not target
-                                             and dict(variables[owner[axis]].grid)[axis] != 1):
+                    if axis not in owner or (
+                        stride == 1
+                        and variables[owner[axis]] is not target
+                        and dict(variables[owner[axis]].grid)[axis] != 1
+                    ):
                         owner[axis] = v.name
-        builder = Builder(self.spec, frame, self.numbers, ordered, name,
-                          (self.used, self.used_lines), owner)
+        builder = Builder(
+            self.spec, frame, self.numbers, ordered, name, (self.used, self.used_lines), owner
+        )
         root, output, scope = builder.expand_root(use)
         value: Any = output.output if isinstance(output, Stack) else output
         drawn = Drawn(target.kind, target.count, target.channels, frame.channels > 1)
         head, path = self.spec.heads[name]
         head_line = add_head(builder, scope, head, path, drawn, value, root)
         graph = builder.graph(bounds)
-        return TermModel(name, frame, graph, root, head_line, builder.infos,
-                         builder.shared.exports, tuple(builder.cuts), delayed)
+        return TermModel(
+            name,
+            frame,
+            graph,
+            root,
+            head_line,
+            builder.infos,
+            builder.shared.exports,
+            tuple(builder.cuts),
+            delayed,
+        )
 
     # the whole
 
-    def _everything_read(
-        self, variables: dict[str, Declared], generated: tuple[str, ...]
-    ) -> None:
+    def _everything_read(self, variables: dict[str, Declared], generated: tuple[str, ...]) -> None:
         """A value that nobody reads is an error: it is a slip more often than not."""
         errors = []
         for name in variables:
             if name not in generated and name not in self.used:
-                errors.append(error("AR112", self.spec.variables[name].span, name=name,
-                                    help="read it (`given: [...]`, `of:`), or drop it"))
+                errors.append(
+                    error(
+                        "AR112",
+                        self.spec.variables[name].span,
+                        name=name,
+                        help="read it (`given: [...]`, `of:`), or drop it",
+                    )
+                )
         for name in self.spec.params:
             if name not in self.used:
-                errors.append(error("AR117", self.spec.key_span(("params", name)), name=name,
-                                    what="param", help="use it, or drop it"))
+                errors.append(
+                    error(
+                        "AR117",
+                        self.spec.key_span(("params", name)),
+                        name=name,
+                        what="param",
+                        help="use it, or drop it",
+                    )
+                )
         for block in self.spec.blocks.values():
             if f"block {block.name}" not in self.used:
-                errors.append(error("AR117", block.span, name=block.name, what="block",
-                                    help="`{use: " + block.name + "}` applies it"))
+                errors.append(
+                    error(
+                        "AR117",
+                        block.span,
+                        name=block.name,
+                        what="block",
+                        help="`{use: " + block.name + "}` applies it",
+                    )
+                )
                 continue
             errors += self._unread(block.name, block.body)
         if self.spec.network is not None:
             if any(use is not None for _, use in self.spec.generate):
-                errors.append(error("AR117", self.spec.key_span(("network",)), name="network",
-                                    what="body", help="`generate` names a block for each variable"))
+                errors.append(
+                    error(
+                        "AR117",
+                        self.spec.key_span(("network",)),
+                        name="network",
+                        what="body",
+                        help="`generate` names a block for each variable",
+                    )
+                )
             else:
                 errors += self._unread("network", self.spec.network)
         if errors:
@@ -453,8 +593,12 @@ class _Expander:
 
     def _unread(self, body: str, lines: Any) -> list[Diagnostic]:
         return [
-            error("AR108", line.span, name=", ".join(line.names),
-                  help="read it in another line, or drop it")
+            error(
+                "AR108",
+                line.span,
+                name=", ".join(line.names),
+                help="read it in another line, or drop it",
+            )
             for line in lines.lines
             if not any((body, name) in self.used_lines for name in line.names)
         ]
@@ -495,15 +639,14 @@ def _dead(term: TermModel) -> list[Diagnostic]:
                 stack.append(read.source)
     inputs = len(term.infos) and len({*graph.bounds})
     dead = [
-        node
-        for i, node in enumerate(graph.nodes)
-        if i not in live and node.reads and i >= inputs
+        node for i, node in enumerate(graph.nodes) if i not in live and node.reads and i >= inputs
     ]
     if not dead:
         return []
     names_ = [node.name for node in dead]
     listed = ", ".join(f"`{n}`" for n in names_[:4]) + (
-        f" and {len(names_) - 4} more" if len(names_) > 4 else "")
+        f" and {len(names_) - 4} more" if len(names_) > 4 else ""
+    )
     verb = "reaches" if len(names_) == 1 else "reach"
     return [note("AR901", dead[-1].span, names=listed, verb=verb)]
 

@@ -133,6 +133,10 @@ def move_of(
 ) -> Move:
     """The windows of `reach` from a node of strides `source` to one of strides `reader`.
 
+    A sweep's `window` and `every` count positions one after the other. Where there is no such
+    sequence (two grids, equal keys, a key that mixes the axes swept) they are taken as absent,
+    which reads more, never less.
+
     `order` maps an anchor to its key, one row per component of the key.
     """
     exact = None
@@ -140,20 +144,19 @@ def move_of(
         windows = tuple(_stencil(reach, source, reader))
     else:
         swept = [k for k, along in enumerate(reach.along) if along and source[k]]
-        if any(
-            source[k] != reader[k] for k in swept
-        ):  # they count positions of one and the same grid
-            reach = replace(reach, window=None, every=None)
-        ungrouped = source_groups == 1 or reader_groups == 1
-        reach = replace(reach, groups=ALL) if ungrouped else reach
         scan = _scan_order(order, swept)
+        if scan is None or scan[1] or any(source[k] != reader[k] for k in swept):
+            reach = replace(reach, window=None, every=None)  # nothing to count along
+        if source_groups == 1 or reader_groups == 1:
+            reach = replace(reach, groups=ALL)
+        skewed = scan is None and reach.until != EVERYWHERE
         windows = tuple(
             _skewed_sweep(reach, source, reader, order, swept)
-            if scan is None and reach.until != EVERYWHERE
+            if skewed
             else _sweep(reach, source, swept, scan or ([], swept))
         )
-        restricted = reach.window is not None or reach.every is not None
-        if reach.until != EVERYWHERE and (scan is None or (restricted and len(swept) > 1)):
+        counted = reach.window is not None or reach.every is not None
+        if skewed or (counted and len(swept) > 1 and reach.until != EVERYWHERE):
             exact = reach
     return Move(windows, source, reader, source_groups, reader_groups, exact)
 
@@ -237,8 +240,6 @@ def _skewed_sweep(
     fixed = [STAY if k in swept else STAY_FLOOR for k in range(len(source))]
     if reach.until == PRESENT:
         yield Window(tuple(fixed), reach.groups)
-        if reach.window == 1 and reach.every is None:
-            return
     steps = [[row[k] * gcd(source[k], reader[k]) for row in order] for k in swept]
     pivot, ties = _last_pivot(steps)
     cap = tuple(0 for _ in order) if ties and reach.until == PRESENT else tuple(-x for x in pivot)

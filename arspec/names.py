@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import builtins
 
-METHODS = frozenset("start step sample log_prob head".split())
+METHODS = frozenset({"start", "step", "sample", "log_prob", "head"})
 
-CALL_PARAMETERS = frozenset(
-    """batch shape prompt observed temperature top_k top_p generator lengths reduce compile
-    min_length max_length x x_prev state self""".split()
-)
+_CALL_PARAMETERS = """
+    batch shape prompt observed temperature top_k top_p generator lengths reduce compile
+    min_length max_length x x_prev state self
+"""
+CALL_PARAMETERS = frozenset(_CALL_PARAMETERS.split())
 
-MODULE_ATTRIBUTES = frozenset(
-    """T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda
+_MODULE_ATTRIBUTES = """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda
     double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter
     get_submodule half ipu load_state_dict modules mtia named_buffers named_children
     named_modules named_parameters parameters register_backward_hook register_buffer
@@ -20,11 +21,12 @@ MODULE_ATTRIBUTES = frozenset(
     register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter
     register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
-    set_submodule share_memory state_dict to to_empty train training type xpu zero_grad""".split()
-)
+    set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
+"""
+MODULE_ATTRIBUTES = frozenset(_MODULE_ATTRIBUTES.split())
 """The public attributes of an `nn.Module`; a test compares them with torch's own."""
 
-_TAKEN = frozenset(dir(builtins)) | frozenset("F nn torch math Tensor repeat shift".split())
+_TAKEN = {*dir(builtins), "F", "nn", "torch", "math", "Tensor", "repeat", "shift", "dtype"}
 
 
 def local(name: str) -> str:

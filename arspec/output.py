@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from arspec.diagnostics import SpecError, error
+from arspec.diagnostics import refuse
 from arspec.equations import Evaluator, Term, reach_of
-from arspec.expand import Builder, Stack
+from arspec.expansion import Builder, Stack
 from arspec.graph import ALL, UPTO, Read
 from arspec.heads import Drawn, Head
 from arspec.program import HeadLine, Instance, Missing, Module
@@ -16,7 +16,12 @@ from arspec.values import Features, Group, Info, Num, Ref, product_text
 
 
 def add_head(
-    builder: Builder, scope: Scope, head: Head, path: Path, drawn: Drawn, last: Any,
+    builder: Builder,
+    scope: Scope,
+    head: Head,
+    path: Path,
+    drawn: Drawn,
+    last: Any,
     root: Instance,
 ) -> HeadLine:
     """Add the node `head`: the parameters of the distribution at every position."""
@@ -24,13 +29,22 @@ def add_head(
     span = spec.span(path)
     if drawn.kind not in head.kinds:
         kinds = " or ".join(f"`{kind}`" for kind in head.kinds)
-        raise SpecError([error("AR121", span, name=head.key,
-                               help=f"`{head.key}` describes a variable of {kinds}")])
+        refuse(
+            "AR121",
+            span,
+            name=head.key,
+            help=f"`{head.key}` describes a variable of {kinds}",
+        )
     inner: Path = (*path, head.key)
     components = builder.number(head.main, inner, scope)
     if not isinstance(components.value, int) or components.value < 1:
-        raise SpecError([error("AR312", spec.span(inner), setting=head.key,
-                               value=components.value, need="a whole number >= 1")])
+        refuse(
+            "AR312",
+            spec.span(inner),
+            setting=head.key,
+            value=components.value,
+            need="a whole number >= 1",
+        )
     facts = head.facts(drawn, components)
     missing = Missing(facts.missing, span) if facts.missing else None
     size = facts.size
@@ -51,25 +65,42 @@ def add_head(
             builder, scope, head, path, size, features, last, root, drawn
         )
     builder.node("head", span, info, reads)
-    return HeadLine(modules, code, facts.distribution, facts.size.text, facts.per_channel,
-                    parameters, missing)
+    return HeadLine(
+        modules, code, facts.distribution, facts.size.text, facts.per_channel, parameters, missing
+    )
 
 
 def _projected(
-    builder: Builder, scope: Scope, head: Head, path: Path, size: Num, features: Features,
-    last: Any, root: Instance, drawn: Drawn,
+    builder: Builder,
+    scope: Scope,
+    head: Head,
+    path: Path,
+    size: Num,
+    features: Features,
+    last: Any,
+    root: Instance,
+    drawn: Drawn,
 ) -> tuple[tuple[Module, ...], str, list[Read], int]:
     """A linear projection of the last line."""
     span = builder.spec.span(path)
     if isinstance(last, Group):
-        raise SpecError([error("AR114", span, what=f"the last line is {len(last.members)} nodes",
-                               help="end with a line that is one node")])
+        refuse(
+            "AR114",
+            span,
+            what=f"the last line is {len(last.members)} nodes",
+            help="end with a line that is one node",
+        )
     if not isinstance(last, Ref):
-        raise SpecError([error("AR114", span, what="the last line is not a node")])
+        refuse("AR114", span, what="the last line is not a node")
     target = builder.shared.variables[builder.variable]
     if last.info.grid != target.info.grid:
-        raise SpecError([error("AR302", span, what="the last line and the variable",
-                               left=_axes(last.info), right=_axes(target.info))])
+        refuse(
+            "AR302",
+            span,
+            what="the last line and the variable",
+            left=_axes(last.info),
+            right=_axes(target.info),
+        )
     own = last.info.features
     grouped = own.runs is not None and features.runs is not None
     reads = [Read(last.node, builder.frame.point(UPTO if grouped else ALL), span)]
@@ -81,9 +112,13 @@ def _projected(
     if head.tied is not None:
         owner, shared = builder._tied(head.tied, (*path, "tied"), scope)
         if shared.features.width != own.width:
-            raise SpecError([error("AR301", builder.spec.span((*path, "tied")),
-                                   what=f"`{head.tied}` tied to the head",
-                                   left=shared.features.width, right=own.width)])
+            refuse(
+                "AR301",
+                builder.spec.span((*path, "tied")),
+                what=f"`{head.tied}` tied to the head",
+                left=shared.features.width,
+                right=own.width,
+            )
         if drawn.channels > 1:
             root.missing.append(Missing("a tied head over several channels", span))
         if not bias:
@@ -112,21 +147,34 @@ def _written(
         at = (*path, name)
         raw = head.written.get(name)
         if raw is None:
-            raise SpecError([error("AR102", builder.spec.span(path), key=name,
-                                   help="give all parameters of the distribution, or none")])
+            refuse(
+                "AR102",
+                builder.spec.span(path),
+                key=name,
+                help="give all parameters of the distribution, or none",
+            )
         expr = builder.expression(raw, at)
         value: Any = evaluator.value(expr)
         if isinstance(value, Stack):
             value = value.output
         term: Term = evaluator.term(value, expr)
         if term.features is not None and term.features.width not in (1, int(drawn.count.value)):
-            raise SpecError([error("AR301", builder.spec.span(at), what=f"`{name}`",
-                                   left=term.features.width, right=drawn.count.value)])
+            refuse(
+                "AR301",
+                builder.spec.span(at),
+                what=f"`{name}`",
+                left=term.features.width,
+                right=drawn.count.value,
+            )
         own, full = dict(term.grid), dict(target.info.grid)
         if any(full.get(axis) != stride for axis, stride in own.items()):
-            raise SpecError([error("AR302", builder.spec.span(at), what=f"`{name}`",
-                                   left=_axes(Info(term.grid, target.info.features)),
-                                   right=_axes(target.info))])
+            refuse(
+                "AR302",
+                builder.spec.span(at),
+                what=f"`{name}`",
+                left=_axes(Info(term.grid, target.info.features)),
+                right=_axes(target.info),
+            )
         where = builder.spec.span(at)
         reads += [Read(ref.node, reach_of(builder.frame, o), where) for ref, o in term.reads]
         codes[name] = evaluator._aligned(term, target.info.grid)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from arspec.diagnostics import Span, SpecError, error, nearest_name
+from arspec.diagnostics import Span, nearest_name, refuse
 from arspec.expressions import FUNCTIONS, Name
 from arspec.values import AxisName, Num, Ref, Value
 
@@ -41,9 +41,12 @@ class Scope:
         value = self.simple(first, name.span)
         for i, part in enumerate(rest):
             if not hasattr(value, "inside"):
-                self._fail(name, f"`{'.'.join(name.parts[: i + 1])}` has no inside",
-                           "a dot looks inside a line that uses a block")
-            value = value.inside(part, name, self)  # type: ignore[union-attr]
+                self._fail(
+                    name,
+                    f"`{'.'.join(name.parts[: i + 1])}` has no inside",
+                    "a dot looks inside a line that uses a block",
+                )
+            value = value.inside(part, name, self)
         return value
 
     def simple(self, name: str, span: Span) -> Value:
@@ -57,16 +60,20 @@ class Scope:
         for known in (self.shared.numbers, self.shared.variables):
             if name in known:
                 self.shared.used.add(name)
-                return known[name]  # type: ignore[return-value]
+                return known[name]
         if name in self.shared.axes:
             return AxisName(name)
         known_names = [
-            *self.values, *self.later, *self.shared.numbers, *self.shared.variables,
-            *self.shared.axes, *FUNCTIONS,
+            *self.values,
+            *self.later,
+            *self.shared.numbers,
+            *self.shared.variables,
+            *self.shared.axes,
+            *FUNCTIONS,
         ]
         near = nearest_name(name, known_names)
         hint = f"did you mean `{near}`?" if near else None
-        raise SpecError([error("AR105", span, name=name, help=hint)])
+        refuse("AR105", span, name=name, help=hint)
 
     def number_named(self, name: Name) -> Num:
         value = self.lookup(name)
@@ -74,8 +81,11 @@ class Scope:
             return value
         kind = "an axis" if isinstance(value, AxisName) else "a node"
         if isinstance(value, Ref | AxisName):
-            self._fail(name, f"`{'.'.join(name.parts)}` is {kind}, not a number",
-                       "a number comes from `params` or a block's parameter")
+            self._fail(
+                name,
+                f"`{'.'.join(name.parts)}` is {kind}, not a number",
+                "a number comes from `params` or a block's parameter",
+            )
         self._fail(name, f"`{'.'.join(name.parts)}` is not a number")
 
     def length_code(self, axis: str) -> str:
@@ -87,4 +97,4 @@ class Scope:
         return f"{variable.raw or variable.code}.shape[{place}]"
 
     def _fail(self, name: Name, what: str, help: str | None = None) -> NoReturn:
-        raise SpecError([error("AR114", name.span, what=what, help=help)])
+        refuse("AR114", name.span, what=what, help=help)

@@ -50,12 +50,12 @@ def _value_kind(value: object) -> str:
     return "other:"
 
 
-_Op = Annotated[
+_Op: Any = Annotated[
     Union[tuple(Annotated[op, Tag(f"op:{key}")] for key, op in OPS.items())],  # noqa: UP007
     Discriminator(_value_kind),
 ]
-_Item = Annotated[
-    Union[  # noqa: UP007
+_Item: Any = Annotated[
+    Union[
         (
             *(Annotated[op, Tag(f"op:{key}")] for key, op in OPS.items()),
             Annotated[Text, Tag("equation:")],
@@ -63,8 +63,8 @@ _Item = Annotated[
     ],
     Discriminator(_value_kind),
 ]
-_Value = Annotated[
-    Union[  # noqa: UP007
+_Value: Any = Annotated[
+    Union[
         (
             *(Annotated[op, Tag(f"op:{key}")] for key, op in OPS.items()),
             Annotated[list[_Item], Tag("chain:"), Field(min_length=1)],
@@ -73,11 +73,11 @@ _Value = Annotated[
     ],
     Discriminator(_value_kind),
 ]
-_Head = Annotated[
-    Union[  # noqa: UP007
+_Head: Any = Annotated[
+    Union[
         (
             *(Annotated[head, Tag(f"head:{key}")] for key, head in HEADS.items()),
-            Annotated[Literal[tuple(HEADS)], Tag("word:")],  # type: ignore[valid-type]
+            Annotated[Literal[tuple(HEADS)], Tag("word:")],
         )
     ],
     Discriminator(
@@ -88,7 +88,7 @@ _Head = Annotated[
         )
     ),
 ]
-_Body = dict[str, _Value]
+_Body: Any = dict[str, _Value]
 
 
 class Document(Strict):
@@ -210,8 +210,9 @@ def parse_spec(text: str, filename: str) -> Spec:
 def from_tree(tree: source.Tree, filename: str, text: str) -> Spec:
     plain = source.plain(tree)
     if not isinstance(plain, dict):
-        raise SpecError([error("AR103", tree.span, key="the spec", expected="a mapping")],
-                        filename, text)
+        raise SpecError(
+            [error("AR103", tree.span, key="the spec", expected="a mapping")], filename, text
+        )
     try:
         document = Document.model_validate(plain)
     except ValidationError as invalid:
@@ -284,7 +285,9 @@ def _which_op(tree: source.Tree, path: Path, value: object) -> Diagnostic:
     node = source.locate(tree, path)
     if not isinstance(value, dict):
         return error(
-            "AR104", node.span, what=f"`{path[-1]}` is neither an op, a chain nor an equation",
+            "AR104",
+            node.span,
+            what=f"`{path[-1]}` is neither an op, a chain nor an equation",
             help="write `{linear: 64}`, `[relu, {linear: 64}]` or an equation such as `x + a`; "
             "a number belongs under `params`",
         )
@@ -297,11 +300,15 @@ def _which_op(tree: source.Tree, path: Path, value: object) -> Diagnostic:
         if near:
             place = source.locate_key(tree, (*path, key))
             return error(
-                "AR104", place.span if place else node.span, what=f"unknown op `{key}`",
+                "AR104",
+                place.span if place else node.span,
+                what=f"unknown op `{key}`",
                 help=f"did you mean `{near}`?",
             )
     return error(
-        "AR104", node.span, what=f"no op among the keys of `{path[-1]}`",
+        "AR104",
+        node.span,
+        what=f"no op among the keys of `{path[-1]}`",
         help=f"the ops are {', '.join(sorted(OPS))}",
     )
 
@@ -323,7 +330,10 @@ class _Reader:
         doc = self.document
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", doc.name):
             self._error(
-                "AR106", ("name",), name=doc.name, why="a spec's name names its class and its file",
+                "AR106",
+                ("name",),
+                name=doc.name,
+                why="a spec's name names its class and its file",
                 help="letters, digits and `_`, beginning with a letter",
             )
         elif keyword.iskeyword(doc.name):
@@ -335,15 +345,21 @@ class _Reader:
         for name in doc.variables:
             if name not in dict(generate) and name in CALL_PARAMETERS:
                 self._key_error(
-                    "AR106", ("variables", name), name=name,
+                    "AR106",
+                    ("variables", name),
+                    name=name,
                     why="the calls of every compiled model have a parameter of that name",
                 )
         for op in doc.defaults:
             known = {**OPS}
             if op not in known or op == "use":
                 near = nearest_name(op, known)
-                self._key_error("AR101", ("defaults", op), key=op,
-                                help=f"did you mean `{near}`?" if near else None)
+                self._key_error(
+                    "AR101",
+                    ("defaults", op),
+                    key=op,
+                    help=f"did you mean `{near}`?" if near else None,
+                )
             else:
                 self._defaults(op)
         blocks: dict[str, Block] = {}
@@ -359,10 +375,20 @@ class _Reader:
         if len(generate) == 1 and generate[0][1] is None and network is None:
             self._error("AR102", (), key="network")
         return Spec(
-            name=doc.name, paper=doc.paper, params=doc.params, variables=variables,
-            generate=generate, orders=self._per_variable(doc.order, "order", generate, list),
-            defaults=doc.defaults, blocks=blocks, network=network, heads=self._heads(generate),
-            tree=self.tree, filename=filename, text=text, expressions=self.expressions,
+            name=doc.name,
+            paper=doc.paper,
+            params=doc.params,
+            variables=variables,
+            generate=generate,
+            orders=self._per_variable(doc.order, "order", generate, list),
+            defaults=doc.defaults,
+            blocks=blocks,
+            network=network,
+            heads=self._heads(generate),
+            tree=self.tree,
+            filename=filename,
+            text=text,
+            expressions=self.expressions,
         )
 
     # parts
@@ -373,7 +399,10 @@ class _Reader:
         kinds = [k for k in ("classes", "levels", "features") if getattr(model, k) is not None]
         if len(kinds) != 1:
             self._key_error(
-                "AR118", path, name=name, why="it needs exactly one of `classes`, `levels` and "
+                "AR118",
+                path,
+                name=name,
+                why="it needs exactly one of `classes`, `levels` and "
                 "`features`" + (f", not {' and '.join(kinds)}" if kinds else ""),
             )
         return Variable(name, kinds[0] if kinds else "classes", model, self._key(path))
@@ -384,19 +413,31 @@ class _Reader:
         if isinstance(written, str):
             if written not in names:
                 near = nearest_name(written, names)
-                self._error("AR105", ("generate",), name=written,
-                            help=f"did you mean `{near}`?" if near else None)
+                self._error(
+                    "AR105",
+                    ("generate",),
+                    name=written,
+                    help=f"did you mean `{near}`?" if near else None,
+                )
             return ((written, None),)
         if not isinstance(written, dict) or not written:
-            self._error("AR103", ("generate",), key="generate",
-                        expected="a variable, or `variable: {use: block}` for each")
+            self._error(
+                "AR103",
+                ("generate",),
+                key="generate",
+                expected="a variable, or `variable: {use: block}` for each",
+            )
             return ()
         terms: list[tuple[str, Use | None]] = []
         for name, value in written.items():
             if name not in names:
                 near = nearest_name(name, names)
-                self._key_error("AR105", ("generate", name), name=name,
-                                help=f"did you mean `{near}`?" if near else None)
+                self._key_error(
+                    "AR105",
+                    ("generate", name),
+                    name=name,
+                    help=f"did you mean `{near}`?" if near else None,
+                )
             try:
                 use = Use.model_validate(value)
             except ValidationError as invalid:
@@ -415,7 +456,7 @@ class _Reader:
         if value is None:
             return {}
         if isinstance(value, single):
-            return {name: (value, (key,)) for name in names}
+            return dict.fromkeys(names, (value, (key,)))
         if isinstance(value, dict) and value and all(name in names for name in value):
             return {name: (v, (key, name)) for name, v in value.items()}
         self._error("AR103", (key,), key=key, expected="a list of axes, or one per variable")
@@ -430,12 +471,12 @@ class _Reader:
         given = (
             {name: (v, ("head", name)) for name, v in value.items()}
             if by_variable
-            else {name: (value, ("head",)) for name in names}
+            else dict.fromkeys(names, (value, ("head",)))
         )
         heads: dict[str, tuple[Any, Path]] = {}
         for name, (head, path) in given.items():
             try:
-                parsed = TypeAdapter(_Head).validate_python(head)
+                parsed: Any = TypeAdapter(_Head).validate_python(head)
             except ValidationError as invalid:
                 for found in invalid.errors():
                     self.errors.append(self._head_error(path, found))
@@ -453,7 +494,9 @@ class _Reader:
             key = next(iter(value), "") if isinstance(value, dict) else str(value)
             near = nearest_name(str(key), HEADS)
             return error(
-                "AR121", source.locate(self.tree, path).span, name=key,
+                "AR121",
+                source.locate(self.tree, path).span,
+                name=key,
                 help=f"did you mean `{near}`?" if near else f"known: {', '.join(HEADS)}",
             )
         tags = [p for p in found["loc"] if isinstance(p, str) and _TAGS.match(p)]
@@ -462,7 +505,9 @@ class _Reader:
             value = str(found["input"])
             near = nearest_name(value, HEADS)
             return error(
-                "AR121", source.locate(self.tree, path).span, name=value,
+                "AR121",
+                source.locate(self.tree, path).span,
+                name=value,
                 help=f"did you mean `{near}`?" if near else f"known: {', '.join(HEADS)}",
             )
         return _diagnostic(self.tree, (*path, *rest), tags[-1] if tags else "", found)
@@ -473,8 +518,12 @@ class _Reader:
         main = {"norm": "layer"}.get(op, 1)
         for key in given:
             if key == op or key in ("of", "to", "given", "tied", "over"):
-                self._key_error("AR101", ("defaults", op, key), key=key,
-                                help="only settings that are the same everywhere can be defaults")
+                self._key_error(
+                    "AR101",
+                    ("defaults", op, key),
+                    key=key,
+                    help="only settings that are the same everywhere can be defaults",
+                )
         try:
             OPS[op].model_validate({op: main, **given})
         except ValidationError as invalid:
@@ -486,17 +535,22 @@ class _Reader:
         path: Path = ("blocks", key)
         match = _SIGNATURE.match(key)
         if match is None or match[2] is None:
-            self._key_error("AR109", path, key=key,
-                            help="write it as `layer(x)` or `layer(x, dilation=1)`")
+            self._key_error(
+                "AR109", path, key=key, help="write it as `layer(x)` or `layer(x, dilation=1)`"
+            )
             return None
         name, inside = match[1], match[2]
         self._check_name(name, path, attribute=False)
-        parameters = []
+        parameters: list[Parameter] = []
         for part in inside.split(",") if inside.strip() else []:
             parameter, equals, default = (piece.strip() for piece in part.partition("="))
             if not _NAME.match(parameter) or parameter in [p.name for p in parameters]:
-                self._key_error("AR109", path, key=key,
-                                help="each parameter is a name, once; a default follows `=`")
+                self._key_error(
+                    "AR109",
+                    path,
+                    key=key,
+                    help="each parameter is a name, once; a default follows `=`",
+                )
                 return None
             self._check_name(parameter, path)
             value: Any = default
@@ -536,8 +590,12 @@ class _Reader:
         if isinstance(value, list):
             return tuple(self._item(item, (*path, i)) for i, item in enumerate(value))
         if value in FUNCTIONS:
-            self._error("AR114", path, what=f"`{value}` is a function, not a node",
-                        help=f"write `[{value}]` to apply it to the line above")
+            self._error(
+                "AR114",
+                path,
+                what=f"`{value}` is a function, not a node",
+                help=f"write `[{value}]` to apply it to the line above",
+            )
             return None
         try:
             if "," in value:  # `out: v, h + dense`: values side by side
@@ -560,13 +618,21 @@ class _Reader:
     def _item(self, item: Any, path: Path) -> Any:
         if isinstance(item, Op):
             if item.of is not None and path[-1] != 0:
-                self._error("AR114", (*path, "of"), what="`of` inside a chain",
-                            help="a chain passes each result on; give it a line of its own")
+                self._error(
+                    "AR114",
+                    (*path, "of"),
+                    what="`of` inside a chain",
+                    help="a chain passes each result on; give it a line of its own",
+                )
             return self._with_defaults(item)
         if item not in FUNCTIONS:
             near = nearest_name(str(item), [*FUNCTIONS])
-            self._error("AR105", path, name=item,
-                        help=f"did you mean `{near}`?" if near else "a chain holds ops and functions")
+            self._error(
+                "AR105",
+                path,
+                name=item,
+                help=f"did you mean `{near}`?" if near else "a chain holds ops and functions",
+            )
         return item
 
     def _with_defaults(self, op: Op) -> Op:
@@ -608,17 +674,22 @@ class _Reader:
         elif attribute and name in MODULE_ATTRIBUTES:
             why = "it is an attribute of every `nn.Module`"
         if why:
-            self._key_error("AR106", path, name=name, why=why, help=help or f"say `{name}_line`, "
-                            "or a word of the paper")
+            self._key_error(
+                "AR106",
+                path,
+                name=name,
+                why=why,
+                help=help or f"say `{name}_line`, or a word of the paper",
+            )
 
     def _key(self, path: Path) -> Span:
         node = source.locate_key(self.tree, path)
         return node.span if node else source.locate(self.tree, path).span
 
-    def _key_error(self, code: str, path: Path, help: str | None = None, **fields: object) -> None:
+    def _key_error(self, code: str, path: Path, help: str | None = None, **fields: Any) -> None:
         self.errors.append(error(code, self._key(path), help=help, **fields))
 
-    def _error(self, code: str, path: Path, help: str | None = None, **fields: object) -> None:
+    def _error(self, code: str, path: Path, help: str | None = None, **fields: Any) -> None:
         span = source.locate(self.tree, path).span
         self.errors.append(error(code, span, help=help, **fields))
 

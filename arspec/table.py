@@ -53,8 +53,14 @@ class _Reader:
             name = f"{path}{line.name}"
             op = _flow(self.written.get((line.span.line, line.span.column), ""))
             if line.use is None:
-                yield Row(name, op, self._shape(name, line), line_parameters(line),
-                          self._reach(name, line.node if not path else None), line.mask)
+                yield Row(
+                    name,
+                    op,
+                    self._shape(name, line),
+                    line_parameters(line),
+                    self._reach(name, line.node if not path else None),
+                    line.mask,
+                )
                 continue
             calls = line.use.calls
             repeated = line.use.repeat is not None
@@ -64,8 +70,14 @@ class _Reader:
             for i, call in enumerate(calls[1:] if repeated else (), start=1):
                 last = call.instance.lines[-1].name
                 numbers = self._numbers(line, i)
-                yield Row(f"{name}.{i}", numbers, "", call.instance.parameters,
-                          self._reach(f"{name}.{i}.{last}", None), "")
+                yield Row(
+                    f"{name}.{i}",
+                    numbers,
+                    "",
+                    call.instance.parameters,
+                    self._reach(f"{name}.{i}.{last}", None),
+                    "",
+                )
 
     def head(self) -> Row:
         term = self.term
@@ -117,8 +129,10 @@ def reaches(graph: Graph) -> list[str]:
             run = Nearest(Objective(resolved, (row,)), graph.target)
             pair.append([_farthest(run, node, sign) for node in range(len(graph.nodes))])
         ends.append(list(zip(*pair, strict=True)))
-    return [_text(graph.axes, [ends[k][i] for k in range(len(graph.axes))], strides)
-            for i in range(len(graph.nodes))]
+    return [
+        _text(graph.axes, [ends[k][i] for k in range(len(graph.axes))], strides)
+        for i in range(len(graph.nodes))
+    ]
 
 
 def _farthest(run: Nearest, node: int, sign: int) -> float | None:
@@ -163,8 +177,15 @@ def _written(tree: Any) -> dict[tuple[int, int], Any]:
                 stack.append(value)
         elif isinstance(node, Sequence):
             stack += node.items
-    return {place: plain(value) for place, value in found.items() if not isinstance(value, Scalar)
-            or value.text} if found else {}
+    return (
+        {
+            place: plain(value)
+            for place, value in found.items()
+            if not isinstance(value, Scalar) or value.text
+        }
+        if found
+        else {}
+    )
 
 
 def _flow(value: Any) -> str:

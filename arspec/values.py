@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Union
 
 if TYPE_CHECKING:
-    from arspec.expand import Use
+    from arspec.expansion.applied import Stack
 
 Stride = int | Fraction
 Grid = tuple[tuple[str, Stride], ...]
@@ -161,4 +161,4 @@ class AxisName:
     name: str
 
 
-Value = Union["Num", "Numbers", "Ref", "Group", "Series", "Window", "AxisName", "Use"]
+Value = Union["Num", "Numbers", "Ref", "Group", "Series", "Window", "AxisName", "Stack"]

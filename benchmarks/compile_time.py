@@ -31,7 +31,7 @@ def start_up_seconds(command: str, repeats: int) -> float:
     """The median time of a whole process that runs `arspec <command>`."""
     arguments = [sys.executable, "-c", "from arspec.cli import main; main()", *command.split()]
     return median_seconds(
-        lambda: subprocess.run(arguments, stdout=subprocess.DEVNULL, check=True), repeats
+        lambda: subprocess.run(arguments, capture_output=True, check=True), repeats
     )
 
 

@@ -135,7 +135,8 @@ class BruteForce:
             if key < mine or (key == mine and reach.until == PRESENT)
         ]
         window, every = reach.window, reach.every
-        if any(strides[k] != self.graph.nodes[node].strides[k] for k in swept):
+        theirs = self.graph.nodes[node].strides
+        if any(strides[k] != theirs[k] for k in swept) or not self._sequence(swept):
             window = every = None
         if window is None and every is None:
             return own, [fibre[rank] for rank in allowed]
@@ -144,6 +145,16 @@ class BruteForce:
             start = fibre.index(own)
             chosen |= {rank for rank in allowed if rank <= start and (start - rank) % every == 0}
         return own, [fibre[rank] for rank in chosen]
+
+    def _sequence(self, swept: list[int]) -> bool:
+        """Whether the order runs along the axes swept one after the other, without equal keys."""
+        left = set(swept)
+        for row in self.graph.order:
+            moving = {k for k in left if row[k]}
+            if len(moving) > 1:
+                return False
+            left -= moving
+        return not left
 
     # ------------------------------------------------------------------------------------ results
 

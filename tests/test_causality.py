@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from itertools import product
 from math import inf
+from random import Random
 
 import pytest
 from brute_force import BruteForce, Place
-from random_graphs import AXES, Builder, random_graph
+from random_graphs import AXES, random_graph
 
 from arspec.blindspots import reached
-from arspec.causality import Proof, diagnostics, prove
+from arspec.causality import prove
 from arspec.graph import (
-    ALL,
-    BEFORE,
-    EVERYWHERE,
-    PAST,
-    PRESENT,
-    SAME,
-    UPTO,
-    Bound,
-    Box,
     Graph,
-    Stencil,
-    Sweep,
 )
 from arspec.moves import phases, resolve
 from arspec.nearest import Nearest, Objective
@@ -100,7 +89,7 @@ class Comparison:
                     self.run.objective.unpack(after),
                 )
                 known = total.index(inf) if inf in total and link.loop is None else len(total)
-                frontier = set(sorted(frontier)[:: -(-len(frontier) // 60)])
+                frontier = set(Random(0).sample(sorted(frontier), min(len(frontier), 60)))
                 frontier = {
                     source
                     for place in frontier
@@ -130,7 +119,8 @@ def check(seed: int) -> None:
     compared = {i: Comparison(graph, size, i) for i in inputs}
     for comparison in compared.values():
         comparison.check_sound()
-        comparison.check_attained()
+        if all(graph.nodes[comparison.start].strides):  # else offsets are nominal
+            comparison.check_attained()
     brute = compared[graph.target].brute
     deps = brute.dependencies(graph.target)
     heads = [place for place in deps if place[0] == graph.head]

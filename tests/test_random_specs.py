@@ -21,7 +21,7 @@ from arspec.verify import (
     make_trial,
 )
 
-COUNT = 60
+COUNT = 50
 
 
 def analysed(text: str) -> compiler.Analysis:

@@ -35,9 +35,7 @@ def _checked(expected: str, test: Any) -> BeforeValidator:
 
 
 _NUMBER = {"type": ["number", "string"], "description": "a number, or an expression over params"}
-Number = Annotated[
-    Any, _checked("a number or an expression", _is_number), WithJsonSchema(_NUMBER)
-]
+Number = Annotated[Any, _checked("a number or an expression", _is_number), WithJsonSchema(_NUMBER)]
 Name = Annotated[
     Any, _checked("a name", lambda v: isinstance(v, str)), WithJsonSchema({"type": "string"})
 ]
@@ -53,7 +51,9 @@ Axes = Annotated[
     Any,
     _checked(
         "an axis or a list of axes",
-        lambda v: isinstance(v, str) or (isinstance(v, list) and all(isinstance(a, str) for a in v)),
+        lambda v: (
+            isinstance(v, str) or (isinstance(v, list) and all(isinstance(a, str) for a in v))
+        ),
     ),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
@@ -61,8 +61,9 @@ Nodes = Annotated[
     Any,
     _checked(
         "an equation, or a list of equations",
-        lambda v: isinstance(v, str)
-        or (isinstance(v, list) and all(isinstance(a, str) for a in v)),
+        lambda v: (
+            isinstance(v, str) or (isinstance(v, list) and all(isinstance(a, str) for a in v))
+        ),
     ),
     WithJsonSchema(
         {
@@ -77,9 +78,7 @@ Rates = Annotated[
         "a number, or a number per axis",
         lambda v: _is_number(v) or (isinstance(v, dict) and all(_is_number(n) for n in v.values())),
     ),
-    WithJsonSchema(
-        {"anyOf": [_NUMBER, {"type": "object", "additionalProperties": _NUMBER}]}
-    ),
+    WithJsonSchema({"anyOf": [_NUMBER, {"type": "object", "additionalProperties": _NUMBER}]}),
 ]
 
 

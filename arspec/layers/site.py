@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from arspec.diagnostics import Span, SpecError, error
+from arspec.diagnostics import Span, refuse
 from arspec.frame import Frame, Taps
 from arspec.layers.base import Op, Weighted
 from arspec.values import DRAWN, KNOWN, AxisName, Extent, Features, Info, Num, Ref, Stride, Window
@@ -37,12 +37,11 @@ class Site:
         return self.inputs[0]
 
     def fail(
-        self, code: str, setting: str | None = None, help: str | None = None, label: str = "",
-        **fields: object,
+        self, code: str, at: str | None = None, /, help: str | None = None, **fields: Any
     ) -> NoReturn:
-        span = self.span if setting is None else self.setting_span(setting)
-        fields.setdefault("name", self.name)
-        raise SpecError([error(code, span, help=help, label=label, **fields)])
+        """An error at a setting, or at the whole line."""
+        span = self.span if at is None else self.setting_span(at)
+        refuse(code, span, help=help, **{"name": self.name, **fields})
 
     # settings
 
