@@ -21,7 +21,7 @@ SpecLike = str | os.PathLike[str] | dict[str, Any]
 """A path, the name of a shipped spec, or the spec itself as a dict."""
 
 
-def check_causality(spec: SpecLike, **params: Any) -> Proof:
+def check_causality(spec: SpecLike, /, **params: Any) -> Proof:
     """Prove that no output of the spec depends on its own future, or find where one does.
 
     Parameters of the spec are changed by keyword. Needs no torch.
@@ -33,7 +33,7 @@ def check_causality(spec: SpecLike, **params: Any) -> Proof:
     return compiler.analyse(spec, params).proof
 
 
-def generate(spec: SpecLike, **params: Any) -> str:
+def generate(spec: SpecLike, /, **params: Any) -> str:
     """The text of the standalone Python module of a spec.
 
     Raises: SpecError if it is not a valid spec, NotCausal (a SpecError) if it leaks.
@@ -43,7 +43,7 @@ def generate(spec: SpecLike, **params: Any) -> str:
     return compiler.generate(spec, params)
 
 
-def build(spec: SpecLike, **params: Any) -> nn.Module:
+def build(spec: SpecLike, /, **params: Any) -> nn.Module:
     """The compiled model, an `nn.Module`: what the text of `generate` defines, instantiated.
 
     Raises: as `generate`.
@@ -53,7 +53,7 @@ def build(spec: SpecLike, **params: Any) -> nn.Module:
     return builder.build(spec, params)
 
 
-def verify(spec: SpecLike, **params: Any) -> Report:
+def verify(spec: SpecLike, /, **params: Any) -> Report:
     """Compile the spec and measure what was proven: causality, receptive field, gradients."""
     from arspec import verify as verifier
 

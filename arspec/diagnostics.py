@@ -133,6 +133,12 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     return best if distance <= allowed else None
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """The help that proposes the nearest known name, if there is one."""
+    near = nearest_name(name, known)
+    return f"did you mean `{near}`?" if near else None
+
+
 def _edits(a: str, b: str) -> int:
     two_above: list[int] = []
     above = list(range(len(b) + 1))
@@ -563,6 +569,12 @@ MESSAGES: dict[str, Message] = {
         "{names} names for {parts} values",
         "A key with commas takes a value apart: an op's output, or the outputs of a block.",
         "Write as many names as there are values.",
+    ),
+    "AR124": Message(
+        "value from outside",
+        "`{name}={value}` cannot be set: {why}",
+        "What is set from outside is a number, an expression over params, or a span.",
+        "Write for example `--set depth=6` or `--set inner=4*d`.",
     ),
     # AR3xx: shapes, clocks and masks --------------------------------------------------------------
     "AR301": Message(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NoReturn
 
-from arspec.diagnostics import Span, refuse
+from arspec.diagnostics import Span, did_you_mean, refuse
 from arspec.expressions import (
     Binary,
     Call,
@@ -230,6 +230,7 @@ class Evaluator:
                 axis=expr.axis,
                 name=text(expr.of),
                 axes=", ".join(axes) or "no axis",
+                help=did_you_mean(expr.axis, axes),
             )
         if by == 0:
             return term

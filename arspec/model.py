@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from arspec.diagnostics import Diagnostic, SpecError, error, nearest_name, note, refuse
+from arspec.diagnostics import (
+    Diagnostic,
+    Span,
+    SpecError,
+    did_you_mean,
+    error,
+    nearest_name,
+    note,
+    refuse,
+)
 from arspec.equations import number_text
 from arspec.expansion import Builder, Cut, Stack
 from arspec.expressions import Binary, Expr, Name, evaluate, names, parse
@@ -152,12 +161,27 @@ class _Expander:
     def _param(self, name: str, value: Any) -> Any:
         """A number, a parsed expression, or the raw mapping of a window."""
         path: Path = ("params", name)
+        if isinstance(value, str) and name in self.settings:
+            return self._setting(name, value)
         if isinstance(value, str):
             return parse(value, self._origin(path, name))
         if isinstance(value, bool) or value is None or isinstance(value, list):
             expected = "a number, an expression or a window"
             refuse("AR103", self.spec.span(path), key=name, expected=expected)
         return value
+
+    def _setting(self, name: str, value: str) -> Any:
+        """What was set from outside: it has no place in the user's text."""
+        try:
+            expr = parse(value, Span())
+            unknown = [n for n in names(expr) if n.parts[0] not in self.spec.params]
+        except SpecError as found:
+            refuse("AR124", None, name=name, value=value, why=found.diagnostics[0].message)
+        if unknown:
+            known = did_you_mean(unknown[0].parts[0], self.spec.params)
+            why = f"unknown name `{unknown[0].parts[0]}`"
+            refuse("AR124", None, name=name, value=value, why=why, help=known)
+        return expr
 
     def _origin(self, path: Path, name: str) -> Any:
         from arspec.source import Scalar, locate

@@ -27,14 +27,8 @@ def add_head(
     """Add the node `head`: the parameters of the distribution at every position."""
     spec = builder.spec
     span = spec.span(path)
-    if drawn.kind not in head.kinds:
-        kinds = " or ".join(f"`{kind}`" for kind in head.kinds)
-        refuse(
-            "AR121",
-            span,
-            name=head.key,
-            help=f"`{head.key}` describes a variable of {kinds}",
-        )
+    if misfit := head.misfit(drawn):
+        refuse("AR121", span, name=head.key, help=misfit)
     inner: Path = (*path, head.key)
     components = builder.number(head.main, inner, scope)
     if not isinstance(components.value, int) or components.value < 1:

@@ -341,6 +341,9 @@ class _Reader:
         for name in doc.params:
             self._global(name, "param", ("params", name))
         variables = {name: self._variable(name, model) for name, model in doc.variables.items()}
+        for name, model in doc.variables.items():
+            for axis in (str(axis).split("/")[0].strip() for axis in model.axes):
+                self.globals.setdefault(axis, f"an axis of `{name}`")
         generate = self._generate()
         for name in doc.variables:
             if name not in dict(generate) and name in CALL_PARAMETERS:

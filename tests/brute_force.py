@@ -7,8 +7,10 @@ outside the grid do not exist.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from itertools import product
 from math import lcm
+from operator import or_
 
 from arspec.graph import ALL, BEFORE, EVERYWHERE, PRESENT, SAME, UPTO, Graph, Stencil, Sweep
 
@@ -24,6 +26,7 @@ class BruteForce:
         self.extent = tuple(n * max(s, 1) for n, s in zip(size, self.strides, strict=True))
         self._keys: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.fibres: dict[object, tuple[list[object], list[tuple[int, ...]]]] = {}
+        self._anchors: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
         self._known: dict[Place, tuple[tuple[int, Place], ...]] = {}
 
     def reads(self, place: Place) -> tuple[tuple[int, Place], ...]:
@@ -49,7 +52,11 @@ class BruteForce:
                 yield node, position, group
 
     def anchor(self, node: int, position: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(i * s for i, s in zip(position, self.graph.nodes[node].strides, strict=True))
+        at = (node, position)
+        if at not in self._anchors:
+            strides = self.graph.nodes[node].strides
+            self._anchors[at] = tuple(i * s for i, s in zip(position, strides, strict=True))
+        return self._anchors[at]
 
     def key(self, anchor: tuple[int, ...]) -> tuple[int, ...]:
         """The order's key, times `unit`: a position between the target's has its share."""
@@ -78,17 +85,16 @@ class BruteForce:
                     for g in self._groups(node, source, reach.groups if at == own else ALL, group):
                         yield number, (source, at, g)
 
-    def _groups(self, node: int, source: int, rule: str, group: int) -> list[int]:
-        every = self.groups(source)
-        if not (self.graph.nodes[node].grouped and self.graph.nodes[source].grouped):
-            return list(every)
-        allowed = {
-            SAME: lambda g: g == group,
-            UPTO: lambda g: g <= group,
-            BEFORE: lambda g: g < group,
-            ALL: lambda g: True,
+    def _groups(self, node: int, source: int, rule: str, group: int) -> range:
+        count = len(self.groups(source))
+        if not self.graph.nodes[node].grouped or count == 1:
+            return range(count)
+        return {
+            SAME: range(group, group + 1),
+            UPTO: range(group + 1),
+            BEFORE: range(group),
+            ALL: range(count),
         }[rule]
-        return [g for g in every if allowed(g)]
 
     def _stencil(self, node, source, reach, box, position):
         strides = self.graph.nodes[source].strides
@@ -166,13 +172,12 @@ class BruteForce:
         self.numbers = {place: k for k, place in enumerate(inputs)}  # the last bit is the latest
         places = [place for node in range(len(self.graph.nodes)) for place in self.places(node)]
         sets = {place: 1 << self.numbers[place] if place in self.numbers else 0 for place in places}
+        reads = [(place, [read for _, read in self.reads(place)]) for place in places]
         changed = True
         while changed:
             changed = False
-            for place in places:
-                union = sets[place]
-                for _, read in self.reads(place):
-                    union |= sets[read]
+            for place, read in reads:
+                union = reduce(or_, map(sets.__getitem__, read), sets[place])
                 if union != sets[place]:
                     sets[place], changed = union, True
         return sets
@@ -183,6 +188,28 @@ class BruteForce:
 
     def members(self, bits: int) -> list[tuple[tuple[int, ...], int]]:
         return [(p, g) for (_, p, g), k in self.numbers.items() if bits >> k & 1]
+
+    def unread(
+        self, read: list[tuple[tuple[int, ...], int]], here: tuple[int, ...], channel: int
+    ) -> int:
+        """The blind spots of one place: earlier than it, inside its window, and not read."""
+        if not read:
+            return 0
+        target = self.graph.target
+        back = max(0, *(here[0] - p[0] for p, _ in read))
+        sides = [
+            min(max(0, *(a - p[k] for p, _ in read)), max(0, *(p[k] - a for p, _ in read)))
+            for k, a in enumerate(here)
+            if k
+        ]
+        mine = (*self.key(self.anchor(target, here)), channel)
+        return sum(
+            (*self.key(self.anchor(target, p)), g) < mine
+            and 0 <= here[0] - p[0] <= back
+            and all(abs(p[k + 1] - here[k + 1]) <= side for k, side in enumerate(sides))
+            and (p, g) not in read
+            for _, p, g in self.places(target)
+        )
 
     def computable(self) -> bool:
         """Whether the places can be computed one after the other."""

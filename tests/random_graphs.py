@@ -131,7 +131,7 @@ def random_graph(seed: int) -> tuple[Graph, tuple[int, ...]]:
     for _ in range(rng.randint(1, {1: 7, 2: 5, 3: 4}[n])):
         _grow(rng, build)
     head = _head(rng, build)
-    size = {1: (24,), 2: (8, 8), 3: (4, 5, 4)}[n]
+    size = {1: (20,), 2: (6, 6), 3: (4, 4, 4)}[n]
     return build.graph(head), size
 
 

@@ -447,6 +447,13 @@ def test_rotary_is_that_of_llama() -> None:
     torch.testing.assert_close(rotate(k, 10000.0), theirs[1])
 
 
+def test_rotary_keys_of_a_later_chunk_are_those_of_the_whole() -> None:
+    layer = randomised(RotaryCausalSelfAttention(WIDE, HEADS, 2))
+    x = torch.randn(2, 9, WIDE)
+    for part, whole in zip(layer.project(x[:, 4:7], 4), layer.project(x), strict=True):
+        torch.testing.assert_close(part, whole[:, :, 4:7])
+
+
 def test_grouped_queries_share_keys() -> None:
     layer = randomised(RotaryCausalSelfAttention(WIDE, HEADS, 2, bias=False))
     assert layer.qkv.weight.shape == ((HEADS + 2 * 2) * 2, WIDE)
@@ -493,14 +500,11 @@ def test_embedding_starts_with_unit_vectors() -> None:
     assert set(embedding.state_dict()) == {"weight"}
 
 
-def test_position_embedding_is_broadcast_along_its_axis() -> None:
-    rows, cols = PositionEmbedding(6, 5, axis=1), PositionEmbedding(9, 5, axis=2)
-    x = torch.zeros(2, 4, 7, 5)
-    assert torch.equal((x + rows(x))[1, 3, 2], rows.weight[3])
-    assert torch.equal((x + cols(x))[1, 3, 2], cols.weight[2])
-    assert rows(torch.zeros(2, 4, 5)).shape == (4, 5)
+def test_position_embedding_is_a_table_of_bounded_length() -> None:
+    table = PositionEmbedding(6, 5)
+    assert torch.equal(table(4), table.weight[:4])
     with pytest.raises(ValueError, match="7 positions, but only 6"):
-        rows(torch.zeros(2, 7, 5))
+        table(7)
 
 
 @pytest.mark.parametrize("width", [1, 6, 7])

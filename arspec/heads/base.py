@@ -49,6 +49,13 @@ class Head(Strict):
     def main(self) -> Any:
         return getattr(self, self.key)
 
+    def misfit(self, drawn: Drawn) -> str | None:
+        """Why it cannot describe a variable of that kind, if it cannot."""
+        if drawn.kind in self.kinds:
+            return None
+        kinds = " or ".join(f"`{kind}`" for kind in self.kinds)
+        return f"`{self.key}` describes a variable of {kinds}"
+
     @property
     def written(self) -> dict[str, Any]:
         """The parameters that the spec gives by equations of its own."""

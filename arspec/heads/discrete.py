@@ -28,6 +28,11 @@ class Bernoulli(Head):
     kinds: ClassVar[tuple[str, ...]] = ("classes", "levels")
     bernoulli: Number = 1
 
+    def misfit(self, drawn: Drawn) -> str | None:
+        if drawn.count.value != 2:
+            return f"`bernoulli` describes two values, not {drawn.count.value}"
+        return super().misfit(drawn)
+
     def facts(self, drawn: Drawn, components: Num) -> HeadFacts:
         missing = None if components.value == 1 else "a mixture of Bernoullis"
         return HeadFacts(Num(1, "1"), True, "Bernoulli()", missing)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from arspec.diagnostics import Span, refuse
+from arspec.diagnostics import Span, did_you_mean, refuse
 from arspec.frame import Frame, Taps
 from arspec.layers.base import Op, Weighted
 from arspec.values import DRAWN, KNOWN, AxisName, Extent, Features, Info, Num, Ref, Stride, Window
@@ -80,7 +80,13 @@ class Site:
 
     def _known_axis(self, axis: str, setting: str) -> None:
         if axis not in self.axes:
-            self.fail("AR308", setting, axis=axis, axes=", ".join(self.axes) or "no axis")
+            self.fail(
+                "AR308",
+                setting,
+                axis=axis,
+                axes=", ".join(self.axes) or "no axis",
+                help=did_you_mean(axis, self.axes),
+            )
 
     # features
 

@@ -15,22 +15,31 @@ class Embedding(nn.Embedding):
 
 
 class PositionEmbedding(nn.Module):
-    """A learned vector per position along dimension `axis` of x (B, *axes, C); the batch is 0.
+    """A learned vector per position: a length n <= `size` -> (n, width). Starts from N(0, 0.02)."""
 
-    Gives (n, 1, ..., width), n = x.shape[axis], to be added to x. Starts from N(0, 0.02).
-    """
-
-    def __init__(self, length: int, width: int, axis: int) -> None:
+    def __init__(self, size: int, width: int) -> None:
         super().__init__()
-        self.axis = axis
-        self.weight = nn.Parameter(torch.empty(length, width))
+        self.weight = nn.Parameter(torch.empty(size, width))
         nn.init.normal_(self.weight, std=0.02)
 
-    def forward(self, x: Tensor) -> Tensor:
-        n = x.shape[self.axis]
-        if n > len(self.weight):
-            raise ValueError(f"{n} positions, but only {len(self.weight)} have an embedding")
-        return self.weight[:n].view(n, *[1] * (x.dim() - 2 - self.axis), -1)
+    def forward(self, length: int) -> Tensor:
+        if length > len(self.weight):
+            raise ValueError(f"{length} positions, but only {len(self.weight)} have an embedding")
+        return self.weight[:length]
+
+
+class SinusoidalPositions(nn.Module):
+    """The table of `sinusoidal`, on the device and in the type of the module."""
+
+    like: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.register_buffer("like", torch.empty(0), persistent=False)
+
+    def forward(self, length: int) -> Tensor:
+        return sinusoidal(length, self.width, self.like.device, self.like.dtype)
 
 
 def sinusoidal(

@@ -38,6 +38,16 @@ class SubpixelLinear(nn.Module):
         return F.linear(x, self.weight * self.mask, self.bias)
 
 
+class StrictSubpixelLinear(SubpixelLinear):
+    """Linear map on (..., inputs): feature o sees the features of groups < its own (mask A)."""
+
+    def __init__(self, inputs: Sequence[int], outputs: Sequence[int], bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias)
+        mask = torch.tensor(inputs) < torch.tensor(outputs)[:, None]
+        self.register_buffer("mask", mask, persistent=False)
+        fan_in_uniform_(self.weight, self.bias, mask.sum(1))
+
+
 class SubpixelConv1d(CausalConv1d):
     """Causal convolution on (B, T, inputs) whose taps at t itself are masked by channel groups.
 
