@@ -75,7 +75,8 @@ class Objective:
         """`packed`, infinite from component `lead` on; the same integer for equal tuples."""
         below = self.bits * (self.digits - lead)
         above = packed + (1 << below - 1) >> below  # the components before it, rounded
-        return (above << below) + (self.infinite << below - self.bits)
+        lead_digit = self.infinite << below - self.bits
+        return (above << below) + lead_digit
 
     def canonical(self, packed: int) -> int:
         """One and the same integer for equal tuples."""
@@ -200,8 +201,16 @@ class Nearest:
         period = self.resolved.widen(node, lambda s: None if live[s] is None else self.period(s))
         self.periods[node] = period
         cells = [self.objective.dead] * self.resolved.size(node, period)
-        for cell, source, inner, weight, _ in self.incoming(node):
-            cells[cell] = max(cells[cell], self.cell(source, inner) + weight)
+        for source, m in self.resolved.reads[node]:
+            value = self.values[source]
+            if value is None:
+                continue
+            inputs = value if isinstance(value, list) else [value]
+            edges = self.objective.edges(m, self.period(source), period)
+            for cell, pairs in enumerate(edges):
+                for inner, weight in pairs:
+                    if (total := inputs[inner] + weight) > cells[cell]:
+                        cells[cell] = total
         self.store(node, cells)
 
     def store(self, node: int, cells: list[int]) -> None:

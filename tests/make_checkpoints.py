@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from shipped import SMALL, small_inputs, small_model, small_text
-from torch import Tensor
+from torch import Tensor, nn
 
 HERE = Path(__file__).parent
 CHECKPOINTS = HERE / "checkpoints"
@@ -28,7 +28,7 @@ def checkpoint(name: str) -> dict[str, Tensor]:
     x, conditions = small_inputs(name)
     given = {"x": x, **conditions}
     tensors |= {f"input/{key}": narrow(value) for key, value in given.items()}
-    tensors |= {f"output/{key}": value for key, value in outputs(name, tensors).items()}
+    tensors |= {f"output/{key}": value for key, value in outputs(model, tensors).items()}
     return tensors
 
 
@@ -37,9 +37,9 @@ def narrow(value: Tensor) -> Tensor:
     return value.float() if value.is_floating_point() else value.to(torch.uint8)
 
 
-def outputs(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def outputs(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """What the model of today makes of the weights and the input of a checkpoint, in float64."""
-    model = small_model(name)
+    model = model.double().eval()
     model.load_state_dict(part(tensors, "weight/"))
     given = {key: widen(value) for key, value in part(tensors, "input/").items()}
     x = given.pop("x")

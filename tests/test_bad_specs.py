@@ -69,6 +69,7 @@ CASES = {
         "AR1",
         "`dilation`",
     ),
+    "two colons after a key": Case("rgb", "head: categorical", "@head:: categorical", "AR101"),
     "duplicate key at the top": Case(
         "rgb", "head: categorical", "head: categorical\n@head: categorical", "AR007"
     ),
@@ -379,6 +380,18 @@ def inside(span: Span | None, text: str) -> bool:
         return True
     lines = text.split("\n")
     return 1 <= span.line <= len(lines) and 1 <= span.column <= len(lines[span.line - 1]) + 1
+
+
+SEVERAL = {"a variable that hides a parameter", "parameters that need each other"}
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - SEVERAL))
+def test_one_slip_is_one_message(name: str) -> None:
+    """What only follows from the first error says nothing new."""
+    case = CASES[name]
+    with pytest.raises(SpecError) as refusal:
+        compiler.analyse("-", dict(case.params), io.StringIO(case.text().replace("@", "")))
+    assert [found.message for found in refusal.value.diagnostics[1:]] == []
 
 
 @pytest.mark.parametrize("name", SPECS)

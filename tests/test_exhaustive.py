@@ -38,6 +38,7 @@ IMAGES = [
     ("rgb", {}, (3, 1, 2), 3),
     ("levels_logistic", {}, (2, 2), 8),
     ("strings_conv", {}, (4,), 5),
+    ("strings_scaled", {}, (4,), 5),
     ("strings_attention", {}, (4,), 5),
     ("strings_window", {}, (4,), 5),
 ]
