@@ -47,7 +47,7 @@ class Objective:
         offset = int(max(ends - {inf}, default=0)) + 2 * period
         scale = max((sum(map(abs, row)) for row in self.rows), default=0)
         cap = max((abs(x) for window in windows for x in window.cap or ()), default=0)
-        states = (len(graph.nodes) + 1) * period ** len(graph.axes) * graph.channels
+        states: int = (len(graph.nodes) + 1) * period ** len(graph.axes) * graph.channels
         self.infinite = 1 << ((offset * scale + cap + graph.channels) * states).bit_length() + 1
         self.bits = (self.infinite * states).bit_length() + 2
         self.dead = -1 << self.bits * (self.digits + 1)  # and so is any sum below half of it
@@ -75,8 +75,7 @@ class Objective:
         """`packed`, infinite from component `lead` on; the same integer for equal tuples."""
         below = self.bits * (self.digits - lead)
         above = packed + (1 << below - 1) >> below  # the components before it, rounded
-        lead_digit = self.infinite << below - self.bits
-        return (above << below) + lead_digit
+        return (above << below) + (self.infinite << below - self.bits)
 
     def canonical(self, packed: int) -> int:
         """One and the same integer for equal tuples."""

@@ -89,7 +89,6 @@ class Attention(Weighted):
         """The piece, the arguments of its own, and what of the settings has no code yet."""
         drop = site.resolve_number(self.drop, "drop")
         dropout = f", dropout={drop.text}" if drop.value else ""
-        positions = self.rope is not None or self.alibi or self.kv_heads is not None
         if self.over is not None:
             return "", "", "attention over a memory"
         if mask == "none":
@@ -100,12 +99,20 @@ class Attention(Weighted):
             return "", "", "strided attention"
         if self.dim is not None:
             return "", "", "attention with a `dim` of its own"
-        if positions:
-            return "", "", "rotary positions, ALiBi and grouped query heads"
+        plain = self.window is None and mask == "B"
+        if self.rope is not None or self.kv_heads is not None:
+            if self.rope is None or self.alibi or not plain:
+                return "", "", "grouped query heads or `rope` with these settings"
+            kv_heads = site.resolve_number(self.kv_heads or self.attention, "kv_heads")
+            base = site.resolve_number(self.rope, "rope")
+            return "RotaryCausalSelfAttention", f", {kv_heads.text}, {base.text}{dropout}", None
+        if self.alibi:
+            missing = None if plain else "`alibi` with these settings"
+            return "AlibiCausalSelfAttention", dropout, missing
         if self.window is not None:
-            if mask == "A":
-                return "", "", "windowed attention under mask A"
-            return "WindowedSelfAttention", f", {site.number('window', 1).text}{dropout}", None
+            missing = None if mask == "B" else "windowed attention under mask A"
+            window = site.number("window", 1)
+            return "WindowedSelfAttention", f", {window.text}{dropout}", missing
         piece = "CausalSelfAttention" if mask == "B" else "StrictCausalSelfAttention"
         return piece, dropout, None
 
