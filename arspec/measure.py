@@ -101,6 +101,13 @@ class _Probe:
     def measured(self) -> Tensor:
         return self.inputs[self.of]
 
+    def changed_at(self, position: int, other: Tensor) -> Tensor:
+        """The measured input, one position of it as in `other`."""
+        shape = (self.measured.shape[0], -1, self.positions)
+        changed = self.measured.clone().reshape(shape)
+        changed[:, :, position] = other.reshape(shape)[:, :, position]
+        return changed.reshape(self.measured.shape)
+
     def __call__(self, measured: Tensor, seed: int) -> Tensor:
         """The output as (batch, positions, parameters)."""
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed: that asks every backend
@@ -148,9 +155,9 @@ class _Enough(Exception):
 
 
 class _Reading(TorchFunctionMode):
-    """Makes a leaf of every number that was read from integers: embeddings, one-hots, scalings.
+    """Collects the numbers that are read from integers: embeddings, one-hots, scalings.
 
-    With a `limit`, the run ends by `_Enough` after that many.
+    They become leaves, for gradients. With a `limit` the run ends by `_Enough` after that many.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -170,7 +177,7 @@ class _Reading(TorchFunctionMode):
             return out
         if not any(_symbolic(value) for value in _tensors((args, kwargs))):
             return out
-        self.leaves.append(out.detach().clone().requires_grad_())
+        self.leaves.append(out.detach().requires_grad_())
         if len(self.leaves) == self.limit:
             raise _Enough
         return self.leaves[-1]
@@ -194,7 +201,7 @@ def _owners(
     probe: _Probe, seed: int, leaves: list[Tensor], classes: int | None
 ) -> list[tuple[Tensor, Tensor]]:
     """Pairs (position, element), per leaf: what was read from a position changes with it."""
-    everything = _changed(probe.measured, seed, classes)[0]
+    everything = _changed(probe.measured, seed, classes)[0]  # each symbol into one other symbol
     touched = [
         i
         for i, (leaf, other) in enumerate(zip(leaves, _read(probe, everything, seed), strict=True))
@@ -202,8 +209,8 @@ def _owners(
     ]
     pairs: list[list[Tensor]] = [[torch.zeros(0, 2, dtype=torch.long)] for _ in leaves]
     limit = touched[-1] + 1 if touched else 0
-    for position, changed in _changes(probe, seed, classes):
-        found = _read(probe, changed, seed, limit) if limit else []
+    for position in range(probe.positions if limit else 0):
+        found = _read(probe, probe.changed_at(position, everything), seed, limit)
         for i in touched:
             element = (leaves[i] != found[i]).flatten().nonzero()
             pairs[i].append(torch.cat([torch.full_like(element, position), element], 1))
@@ -234,13 +241,10 @@ def _perturbations(probe: _Probe, seed: int, classes: int | None) -> Tensor:
 
 def _changes(probe: _Probe, seed: int, classes: int | None) -> Iterator[tuple[int, Tensor]]:
     """The input with one position changed, in several ways, each row by its own amount."""
-    flat = probe.measured.reshape(probe.measured.shape[0], -1, probe.positions)
     others = _changed(probe.measured, seed, classes)
     for position in range(probe.positions):
         for other in others:
-            changed = flat.clone()
-            changed[:, :, position] = other.reshape(flat.shape)[:, :, position]
-            yield position, changed.reshape(probe.measured.shape)
+            yield position, probe.changed_at(position, other)
 
 
 def _changed(measured: Tensor, seed: int, classes: int | None) -> list[Tensor]:

@@ -12,23 +12,34 @@ def summary(model: Model, proof: Proof) -> list[str]:
     """One line per fact: what each output sees of every input."""
     lines = []
     for term in proof.terms:
-        lines.append(_sees(term))
-        field = ", ".join(
-            f"{axis} {'unbounded' if extent is None else f'{extent:,}'}"
-            for axis, extent in term.receptive_field.items()
-        )
-        lines.append(f"receptive field: {field}; blind spots: {term.blind_spots}")
-        for name in model.conditions:
-            lines.append(f"`{name}` {_known(model.variables[name].known)}")
+        lines += _sees(term)
+        lines += [f"`{name}` {_known(model.variables[name].known)}" for name in model.conditions]
     return lines
 
 
-def _sees(term: TermProof) -> str:
-    place = ", ".join(term.axes)
-    here = f"`{term.variable}` at {place if len(term.axes) == 1 else f'({place})'}"
+def _sees(term: TermProof) -> list[str]:
+    """What an output sees of its own variable."""
     if term.nearest is None:
-        return f"{here} sees nothing of itself"
-    return f"{here} sees only what is drawn before it; the nearest: {_offset(term)}"
+        return [f"`{term.variable}` sees nothing of itself"]
+    extents = term.receptive_field
+    if len(term.axes) == 1 and len(term.nearest) == 1 and term.raster:
+        extent, nearest = extents[term.axes[0]], term.nearest[0]
+        if extent is None or isinf(nearest):
+            return [f"`{term.variable}` at t sees all of `{term.variable}` before t"]
+        span = f"t - {extent - 1 - int(nearest)} .. t - {-int(nearest)}"
+        if extent == 1:
+            span = f"t - {-int(nearest)}"
+        lines = [f"`{term.variable}` at t sees `{term.variable}` at {span}"]
+        lines.append(f"receptive field: {extent:,} positions")
+        return lines
+    place = ", ".join([*term.axes, "channel"][: len(term.nearest)])
+    lines = [f"`{term.variable}` at ({place}) sees only earlier ones, the nearest {_offset(term)}"]
+    field = " x ".join(
+        f"{axis} {'unbounded' if extent is None else f'{extent:,}'}"
+        for axis, extent in extents.items()
+    )
+    blind = f"; blind spots: {term.blind_spots:,}" if term.blind_spots else "; no blind spot"
+    return [*lines, f"receptive field: {field}{blind if term.blind_spots is not None else ''}"]
 
 
 def _offset(term: TermProof) -> str:

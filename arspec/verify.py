@@ -394,7 +394,7 @@ def within(bound: Bound, key: Place) -> bool:
 
 SMALL = {1: 32, 2: 6, 3: 3}
 """Positions per axis on which everything is measured, by number of axes."""
-INTERIOR = {1: 1200, 2: 40, 3: 7}
+INTERIOR = {1: 512, 2: 40, 3: 7}
 """The same where only some outputs are."""
 
 

@@ -345,6 +345,18 @@ def test_a_mixture_draws_all_features_from_one_component() -> None:
     assert mode.tolist() == [5.0, 5.0]
 
 
+def test_a_mixture_draws_each_feature_with_its_own_mean_and_scale() -> None:
+    means, log_scales = torch.tensor([-5.0, 1.0, 5.0, 9.0]), torch.tensor([-3.0, -1.0, 0.0, -2.0])
+    params = torch.cat([torch.zeros(2), means, log_scales]).double()
+    x = MixtureOfGaussians(2, 2).sample(params.expand(DRAWS, -1), generator=generator())
+    for component, rows in enumerate((x[x[:, 0] < 0], x[x[:, 0] > 0])):
+        part = slice(2 * component, 2 * component + 2)
+        normal = distributions.Normal(means[part].double(), log_scales[part].double().exp())
+        u = normal.cdf(rows)
+        assert_uniform(u[:, 0])
+        assert_uniform(u[:, 1])
+
+
 # All of them
 
 HEADS: list[tuple[Any, Callable[[], Tensor]]] = [
