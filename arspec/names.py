@@ -26,7 +26,8 @@ _MODULE_ATTRIBUTES = """
 MODULE_ATTRIBUTES = frozenset(_MODULE_ATTRIBUTES.split())
 """The public attributes of an `nn.Module`; a test compares them with torch's own."""
 
-_TAKEN = {*dir(builtins), "F", "nn", "torch", "math", "Tensor", "repeat", "shift", "dtype"}
+_CODE = "F nn torch math Tensor dtype params repeat shift shift_or concat_elu scale_levels"
+_TAKEN = {*dir(builtins), *_CODE.split(), "concatenate", "gaussian_parameters", "channel_groups"}
 
 
 def local(name: str) -> str:

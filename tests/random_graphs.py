@@ -185,7 +185,8 @@ def _grow(rng: Random, build: Builder) -> None:
             grouped=grouped,
         )
     elif kind == "sweep":
-        build.add((source, _sweep(rng, build.n, groups())), grouped=grouped)
+        theirs = strides if rng.random() < 0.7 else build.unit
+        build.add((source, _sweep(rng, build.n, groups())), strides=theirs, grouped=grouped)
     elif kind == "pool":
         gone = tuple(rng.random() < 0.5 for _ in strides)
         left = tuple(0 if g else s for s, g in zip(strides, gone, strict=True))

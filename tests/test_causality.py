@@ -158,6 +158,7 @@ def check_reached(proof: TermProof, found: Comparison, size: tuple[int, ...], se
     for place in Random(seed).sample(sorted(reads), 3):
         expected = {p + ((g,) if graph.channels > 1 else ()) for p, g in reads[place]}
         assert reached(graph, place[1], place[2], size) == expected, place
+    check_extent(proof, found)
     middle = tuple(n // 2 if k else n - 1 for k, n in enumerate(size))
     counts = [
         brute.unread(read, middle, group)
@@ -168,6 +169,20 @@ def check_reached(proof: TermProof, found: Comparison, size: tuple[int, ...], se
     assert not proof.computable or brute.computable()
 
 
+def check_extent(proof: TermProof, found: Comparison) -> None:
+    """A small receptive field is attained, far from borders."""
+    graph, n = found.graph, len(found.graph.axes)
+    places = list(found.central(BruteForce(graph, FAR[n]), graph.head))
+    if n == 3 or len(places) > 4 or not found.run.cells(graph.head):
+        return
+    read = [reached(graph, position, group, FAR[n]) for _, position, group in places]
+    for k, limit in enumerate(proof.receptive_field.values()):
+        if limit is not None and limit < 10:
+            spans = [[p[k] for p in positions] for positions in read if positions]
+            assert max(max(span) - min(span) + 1 for span in spans) == limit
+
+
+FAR = {1: (160,), 2: (36, 36), 3: (16, 16, 16)}
 CASES = 2000
 
 
@@ -251,6 +266,16 @@ def test_receptive_field_of_one_axis_of_two() -> None:
     assert proof.causal
 
 
+def test_positions_of_a_variable_with_a_finer_network() -> None:
+    """The network works at twice the variable's rate: extents still count its own positions."""
+    build = Builder(1, stride=2)
+    up = build.add((0, Stencil((Box((-3,), (-1,), (1,)),), (1,), (2,))), strides=(1,))
+    fine = build.add((up, build.conv(((-2, 0),))))
+    head = build.add((fine, Stencil(build.at().boxes, (2,), (1,))), strides=(2,))
+    proof = prove(build.graph(head))
+    assert (proof.nearest, proof.receptive_field) == ((-1,), {"time": 4})
+
+
 def test_nothing_is_read() -> None:
     build = Builder(1)
     h = build.node("h", (1,))
@@ -286,6 +311,16 @@ def test_wavenet_with_same_padding() -> None:
     assert found.label == "reads t .. t+1"
     assert found.span is not None
     assert found.notes[0].startswith("path: x -> n1 -> ")
+
+
+def test_the_last_rise_is_marked() -> None:
+    build = Builder(1)
+    x = build.add((0, build.at(-1)))
+    for offset in (2, -3, 4, 1):
+        x = build.add((x, build.at(offset)))
+    proof = prove(build.graph(x))
+    assert leaks_of(build.graph(x)) == [("x", (3,), 5, 1)]
+    assert [step.offset[0] for step in proof.leaks[0].path] == [0, -1, 1, -2, 2, 3]
 
 
 def diagonal_bilstm(shifted: bool) -> Graph:
@@ -604,6 +639,30 @@ def test_attention_within_a_step() -> None:
     assert prove(graph).nearest == (0, 1)
     Comparison(graph, (4, 4), 0).check_sound()
     assert prove(build.graph(build.add((0, Sweep((True, False), PRESENT, groups=BEFORE))))).causal
+
+
+@pytest.mark.parametrize("order", [((1, 1),), ((2, 1), (0, 1))], ids=["ties", "none"])
+def test_own_channels_under_attention(order: tuple[tuple[int, ...], ...]) -> None:
+    """Whatever the order, of its own position a sub-pixel reads the channels before."""
+    build = Builder(2, channels=2, order=order)
+    graph = build.graph(build.add((0, Sweep((True, True), PRESENT, groups=BEFORE))))
+    found = reached(graph, (1, 1), 1, (3, 3))
+    assert (1, 1, 0) in found
+    assert (1, 1, 1) not in found
+
+
+def test_recursion_with_phases() -> None:
+    """The state goes down and up by 2; a step further up, by 3: the phases are those of both."""
+    build = Builder(1)
+    build.add((0, build.at(-1)), (2, Stencil(build.at(-2).boxes, (1,), (2,))), name="fine")
+    pool = Stencil((Box((0,), (1,), (1,)),), (2,), (1,))
+    build.add((1, pool), strides=(2,), name="coarse")
+    low = build.add((1, Stencil((Box((0,), (2,), (1,)),), (3,), (1,))), strides=(3,))
+    up = build.add((low, Stencil(build.at().boxes, (1,), (3,))), (1, build.at()), strides=(1,))
+    graph = build.graph(up)
+    Comparison(graph, (24,), 0).check_sound()
+    assert prove(graph).computable
+    assert prove(graph).nearest == (1,)
 
 
 def test_column_by_column() -> None:

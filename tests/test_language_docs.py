@@ -68,7 +68,9 @@ def contexts() -> dict[str, dict[str, Any]]:
     """The variables that the page declares once for all of its fragments."""
     table = re.search(r"<!-- fragments -->\n```text\n(.*?)```", PAGE, re.DOTALL)
     assert table
-    return {name: yaml.safe_load(text) for name, text in re.findall(r"^(\w+): +(.*)$", table[1], re.M)}
+    return {
+        name: yaml.safe_load(text) for name, text in re.findall(r"^(\w+): +(.*)$", table[1], re.M)
+    }
 
 
 def whole(example: Example) -> str:
@@ -81,7 +83,9 @@ def whole(example: Example) -> str:
         lines.append("variables:")
         for name, declared in variables.items():
             if name == example.of or re.search(rf"\b{name}\b", example.text):
-                lines.append(f"  {name}: {yaml.safe_dump(declared, default_flow_style=True)}".rstrip())
+                lines.append(
+                    f"  {name}: {yaml.safe_dump(declared, default_flow_style=True)}".rstrip()
+                )
     if "generate" not in keys:
         lines.append(f"generate: {example.of}")
     if "order" not in keys and example.of == "rgb":
@@ -163,7 +167,13 @@ def rows(text: str) -> dict[str, list[str]]:
 def default_text(value: object) -> str:
     if value is None:
         return "none"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if value == 1e-5 else str(value)
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:g}"
+        if value == 1e-5
+        else str(value)
+    )
 
 
 def own_settings(op: type[Op]) -> dict[str, Any]:

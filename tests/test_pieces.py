@@ -18,7 +18,6 @@ from pieces_path import TEMPLATES
 from pieces.attention import (
     AlibiCausalSelfAttention,
     CausalSelfAttention,
-    PastSelfAttention,
     RotaryCausalSelfAttention,
     StrictCausalSelfAttention,
     WindowedSelfAttention,
@@ -393,21 +392,9 @@ def test_strict_attention_is_causal_attention_one_later_and_zeros_first() -> Non
     torch.testing.assert_close(y[:, 0], strict.out.bias.expand(2, -1))
 
 
-def test_past_attention_has_its_own_query() -> None:
-    layer = randomised(PastSelfAttention(WIDE, HEADS))
-    x = torch.randn(2, 6, WIDE)
-    y = layer(x)
-    torch.testing.assert_close(y[:, 0], layer.out.bias.expand(2, -1))
-    q, k, v = layer.project(x)
-    for t in range(1, 6):
-        mixed = F.scaled_dot_product_attention(q[:, :, t : t + 1], k[:, :, :t], v[:, :, :t])
-        torch.testing.assert_close(y[:, t : t + 1], layer.merge(mixed))
-
-
-@pytest.mark.parametrize("name", [*attentions(), "past"])
+@pytest.mark.parametrize("name", [*attentions()])
 def test_attention_in_chunks_equals_forward(name: str) -> None:
-    past = name == "past"
-    layer = randomised(PastSelfAttention(WIDE, HEADS) if past else attentions()[name][0]())
+    layer = randomised(attentions()[name][0]())
     assert isinstance(layer, CausalSelfAttention | RotaryCausalSelfAttention)
     x = torch.randn(2, 10, WIDE)
     whole = layer(x)
@@ -417,7 +404,7 @@ def test_attention_in_chunks_equals_forward(name: str) -> None:
         else:
             q, _, _ = layer.project(x[:, start:stop])
         _, k, v = layer.project(x[:, :stop])
-        if name in ("strict", "past"):  # the keys end one position earlier
+        if name == "strict":  # the keys end one position earlier
             k, v = k[:, :, :-1], v[:, :, :-1]
             if start == 0:
                 continue

@@ -64,23 +64,6 @@ class StrictCausalSelfAttention(CausalSelfAttention):
         return self.merge(F.pad(y, (0, 0, 1, 0)))
 
 
-class PastSelfAttention(CausalSelfAttention):
-    """Self-attention to the past alone: the query of t sees the keys and values of x[< t].
-
-    Position 0 sees nothing: zeros before the output projection. In `attend`, the keys end one
-    position before the queries do.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.project(x)
-        dropout = self.dropout if self.training else 0.0
-        # Query 1 is aligned with key 0, so query t sees the keys <= t - 1; query 0 sees none.
-        y = F.scaled_dot_product_attention(
-            q[:, :, 1:], k[:, :, :-1], v[:, :, :-1], dropout_p=dropout, is_causal=True
-        )
-        return self.merge(F.pad(y, (0, 0, 1, 0)))
-
-
 class WindowedSelfAttention(CausalSelfAttention):
     """Causal self-attention to the latest `window` positions: output t sees x[t - window + 1 .. t].
 
