@@ -101,7 +101,7 @@ class Frame:
 
     def _cut(self, box: Box, strict: bool) -> list[Box]:
         present = BEFORE if strict and self.channels > 1 else UPTO
-        if not _is_raster(self.order):
+        if not is_raster(self.order):
             return self._cut_by_tap(box, strict, present)
         kept = []
         lo, hi = list(box.lo), list(box.hi)
@@ -142,7 +142,8 @@ def _has(value: int, lo: int, hi: int, step: int) -> bool:
     return lo <= value <= hi and (value - lo) % step == 0
 
 
-def _is_raster(order: tuple[tuple[int, ...], ...]) -> bool:
+def is_raster(order: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether the order is that of the axes as written."""
     return all(m == int(i == j) for i, row in enumerate(order) for j, m in enumerate(row))
 
 

@@ -181,7 +181,7 @@ def check_receptive_field(trial: Trial) -> Check:
     lengths = interior_lengths(trial, claimed)
     limit = {axis: min(4 * n, most) for axis, n in lengths.items()}
     while True:
-        pairs = measured_pairs(trial, trial.target, lengths, spread_of_outputs(trial, lengths))
+        pairs = measured_pairs(trial, trial.target, lengths, inner_outputs(trial, lengths))
         parts, agree = [], True
         for k, axis in enumerate(axes):
             extent, claim, length = extent_of(pairs, k), claimed[axis], lengths[axis]
@@ -425,13 +425,17 @@ def interior_lengths(trial: Trial, claimed: Mapping[str, int | None]) -> dict[st
     return lengths
 
 
-def spread_of_outputs(trial: Trial, lengths: Mapping[str, int], most: int = 48) -> list[int]:
-    """Outputs at the end of the first axis, spread over the other axes and the channels."""
+def inner_outputs(trial: Trial, lengths: Mapping[str, int], most: int = 18) -> list[int]:
+    """Outputs with the most around them to read: late on the first axis, amid the others."""
     axes = trial.graph.axes
     places = trial.target.places(lengths, axes)
-    last = lengths[axes[0]] - (8 if len(axes) == 1 else 2)
-    found = [i for i, place in enumerate(places) if place[0] >= last]
-    return found[:: max(1, len(found) // most)]
+
+    def off_centre(i: int) -> tuple[int, int]:
+        amid = sum(abs(p - lengths[a] // 2) for p, a in zip(places[i][1:], axes[1:], strict=False))
+        return amid, -places[i][0]
+
+    late = [i for i, place in enumerate(places) if place[0] >= lengths[axes[0]] - 8 // len(axes)]
+    return sorted(late, key=off_centre)[:most]
 
 
 def cut_to(field: Field, value: Tensor, lengths: Mapping[str, int]) -> Tensor:

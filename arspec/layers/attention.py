@@ -65,7 +65,7 @@ class Attention(Weighted):
             reads=((site.x, reach if mask == "A" else site.frame.point(ALL)), (keys, reach)),
             due=DERIVED if max(x.due, keys.info.due) >= DERIVED else max(x.due, keys.info.due),
             construct=f"{piece}({x.features.text}, {heads.text}{arguments}{same}{settings(self)})",
-            call=f"{{self}}({site.x.code})",
+            call=_call(site),
             parameters=parameters,
             missing=missing_setting(self) or missing,
             mask=mask if mask != "none" else "",
@@ -93,8 +93,10 @@ class Attention(Weighted):
             return "", "", "attention over a memory"
         if mask == "none":
             return "", "", "attention without a mask"
-        if self.along is not None or len(site.axes) > 1:
-            return "", "", "attention over several axes"
+        if self.along is not None:
+            return "", "", "attention along some axes only"
+        if len(site.axes) > 1 and not (site.raster and site.x.code.isidentifier()):
+            return "", "", "attention over several axes that are not in raster order"
         if self.every is not None:
             return "", "", "strided attention"
         if self.dim is not None:
@@ -115,6 +117,14 @@ class Attention(Weighted):
             return "WindowedSelfAttention", f", {window.text}{dropout}", missing
         piece = "CausalSelfAttention" if mask == "B" else "StrictCausalSelfAttention"
         return piece, dropout, None
+
+
+def _call(site: Site) -> str:
+    """Several axes are one sequence, in raster order."""
+    x, axes = site.x.code, len(site.axes)
+    if axes < 2:
+        return f"{{self}}({x})"
+    return f"{{self}}({x}.flatten(1, {axes})).unflatten(1, {x}.shape[1:{axes + 1}])"
 
 
 def _listed(axes: Any) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from arspec.diagnostics import Span, did_you_mean, refuse
-from arspec.frame import Frame, Taps
+from arspec.frame import Frame, Taps, is_raster
 from arspec.layers.base import Op, Weighted
 from arspec.values import DRAWN, KNOWN, AxisName, Extent, Features, Info, Num, Ref, Stride, Window
 
@@ -87,6 +87,11 @@ class Site:
                 axes=", ".join(self.axes) or "no axis",
                 help=did_you_mean(axis, self.axes),
             )
+
+    @property
+    def raster(self) -> bool:
+        """Whether the input has all axes of the drawn variable, in the order of drawing."""
+        return self.axes == self.frame.axes and is_raster(self.frame.order)
 
     # features
 
