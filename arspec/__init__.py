@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from arspec.causality import Proof
-    from arspec.verify import Report
+    from arspec.verifier import Report
 
 __version__ = "0.1.0"
 
@@ -55,7 +55,7 @@ def build(spec: SpecLike, /, **params: Any) -> nn.Module:
 
 def verify(spec: SpecLike, /, **params: Any) -> Report:
     """Compile the spec and measure what was proven: causality, receptive field, gradients."""
-    from arspec import verify as verifier
+    from arspec import verifier
 
     return verifier.verify(spec, params)
 

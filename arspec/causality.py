@@ -8,11 +8,12 @@ from math import inf
 from typing import Any
 
 from arspec.blindspots import blind_spots
+from arspec.computability import uncomputable
 from arspec.diagnostics import Diagnostic, Span, shorten
 from arspec.graph import EVERYWHERE, PRESENT, Bound, Graph, Reach, Stencil
 from arspec.moves import Resolved, Rows, resolve
 from arspec.nearest import Nearest, Objective
-from arspec.recursion import Link, uncomputable
+from arspec.recursion import Link
 
 Offset = tuple[float, ...]
 """How far ahead of the reader, in the variable's own positions, the channel last where channels

@@ -277,7 +277,7 @@ def verify(spec: str, params: dict[str, str]) -> int:
     sizes are quick and show as much: the ops stay the same.
     """
     from arspec import console
-    from arspec import verify as measure
+    from arspec.verifier import verify as measure
 
     outcome = measure(spec, **params)
     rows = [

@@ -128,6 +128,9 @@ def _block_text(model: Model, one: BlockClass) -> ClassText:
     inputs = [*instance.inputs, *one.free]
     outputs = [*instance.outputs, *one.exports]
     statements = _statements(one)
+    stored = [n for n in map(local, instance.numbers) if _reads(statements, n)]
+    for name in stored:  # a number of the block that its equations use
+        statements = [_word(name).sub(f"self.{name}", statement) for statement in statements]
     returned = ", ".join(outputs)
     last = statements[-1].split("  # ")[0] if statements else ""
     if len(outputs) == 1 and last == f"{outputs[0]} = " + last.partition(" = ")[2] and last:
@@ -143,11 +146,19 @@ def _block_text(model: Model, one: BlockClass) -> ClassText:
         name=one.name,
         doc=f"Block `{one.block}({signature})` of the spec{masked}.",
         arguments="".join(f", {argument}" for argument in arguments),
-        modules=tuple(_modules(one)),
+        modules=(*(f"self.{name} = {name}" for name in stored), *_modules(one)),
         inputs="".join(f", {name}: Tensor" for name in inputs),
         result=result,
         statements=tuple(statements),
     )
+
+
+def _word(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w.]){re.escape(name)}\b")
+
+
+def _reads(statements: list[str], name: str) -> bool:
+    return any(_word(name).search(statement.split("  # ")[0]) for statement in statements)
 
 
 def _number_type(one: BlockClass, name: str) -> str:

@@ -90,13 +90,19 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One named value of the model. `name` is its path in the spec, e.g. ``layers.3.gate``."""
+    """One named value of the model. `name` is its path in the spec, e.g. ``layers.3.gate``.
+
+    `width`: features per position. `operations`: multiply-adds by weights per evaluated position,
+    what a sweep does with each position that it reads excluded.
+    """
 
     name: str
     span: Span
     strides: tuple[int, ...]
     grouped: bool = False
     reads: tuple[Read, ...] = ()
+    width: int = 1
+    operations: int = 0
 
 
 @dataclass(frozen=True, slots=True)

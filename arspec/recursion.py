@@ -1,24 +1,17 @@
-"""Recursions: cycles of reads, longest paths through them, and whether they can be computed.
-
-Computability follows R. M. Karp, R. E. Miller and S. Winograd, "The organization of computations
-for uniform recurrence equations" (1967): some linear map has to send the weight of every cycle
-below zero; then its levels can be computed one after the other.
-"""
+"""Recursions: cycles of reads, and the longest paths through them."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from itertools import product
-from math import inf, lcm
+from math import lcm
 from typing import TYPE_CHECKING
 
-from arspec.moves import Move, Resolved, Vector, phases
+from arspec.moves import Resolved, Vector
 
 if TYPE_CHECKING:
-    from arspec.nearest import Nearest, Objective
+    from arspec.nearest import Nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,180 +181,3 @@ def common_periods(
         for i in members:
             merged = [lcm(a, b) for a, b in zip(periods[i], wider[i], strict=True)]
             periods[i] = tuple(merged)
-
-
-# ----------------------------------------------------------------------------------- computability
-
-Cycle = list[tuple[Link, tuple[float, ...]]]
-"""A cycle's reads in their direction, each with the running sum of its offsets in anchors."""
-
-
-def uncomputable(objective: Objective) -> list[Cycle] | None:
-    """Cycles that no order of computation allows together, None if all recursions are computable.
-
-    `objective` is the key: a recursion along the order of generation needs no search. A recursion
-    that takes in a whole prefix along several axes has to run that way.
-    """
-    resolved = objective.resolved
-    for members in resolved.components or ():
-        if resolved.recursive(members):
-            found = _uncomputable(objective, members)
-            if found is not None:
-                return found
-    return None
-
-
-def _uncomputable(objective: Objective, members: Sequence[int]) -> list[Cycle] | None:
-    resolved = objective.resolved
-    periods = common_periods(resolved, members, {})
-    states: dict[tuple[int, int], int] = {}
-    for i in members:
-        for cell in range(resolved.size(i, periods[i])):
-            states[i, cell] = len(states)
-    by_key: list[list[Arrow]] = [[] for _ in states]
-    by_offset: list[list[Arrow]] = [[] for _ in states]
-    rays: set[Vector] = set()
-    for i in members:
-        for number, (source, m) in enumerate(resolved.reads[i]):
-            if source not in periods:
-                continue
-            link = Link(i, number, source, 0)
-            edges = objective.edges(m, periods[source], periods[i])
-            for cell, pairs in enumerate(edges):
-                for inner, weight in pairs:
-                    by_key[states[i, cell]].append(Arrow(states[source, inner], weight, link))
-            move = resolved.moves[m]
-            rays |= _rays(move)
-            for cell, inner, offset in _corners(move, periods[source], periods[i]):
-                arrow = Arrow(states[source, inner], 0, link, offset)
-                by_offset[states[i, cell]].append(arrow)
-    forward = _not_negative(by_key)
-    if forward is None:
-        return None
-    if _separate(list(rays), len(resolved.graph.axes)) is None:
-        return [[(arrow.link, (inf,) * len(resolved.graph.axes)) for arrow in forward[::-1]]]
-
-    cycles: list[tuple[Vector, Cycle]] = []
-    while True:
-        weights = [*rays, *(weight for weight, _ in cycles)]
-        levels = _separate(weights, len(resolved.graph.axes))
-        if levels is None:
-            return _fewest(rays, cycles)
-        weighted = [
-            [replace(a, weight=_dot(levels, a.offset)) for a in arrows] for arrows in by_offset
-        ]
-        found = _not_negative(weighted)
-        if found is None:
-            return None
-        total, cycle = (0,) * len(levels), Cycle()
-        for arrow in reversed(found):
-            total = tuple(a + b for a, b in zip(total, arrow.offset, strict=True))
-            cycle.append((arrow.link, total))
-        if not any(total):
-            return [cycle]
-        cycles.append((total, cycle))
-
-
-def _dot(a: Vector, b: Vector) -> int:
-    return sum(x * y for x, y in zip(a, b, strict=True))
-
-
-def _not_negative(incoming: Sequence[Sequence[Arrow]]) -> list[Arrow] | None:
-    """A cycle whose weight is zero or more, backwards."""
-    more = len(incoming) + 1  # n arrows of a simple cycle, weight w: w * more + n > 0 iff w >= 0
-    raised = [[replace(a, weight=a.weight * more + 1) for a in arrows] for arrows in incoming]
-    for last in relax(raised, [0] * len(raised), -1):
-        if (cycle := find_cycle(last)) is not None:
-            return cycle
-    return None
-
-
-def _corners(move: Move, source: Vector, reader: Vector) -> Iterator[tuple[int, int, Vector]]:
-    """(cell of the reader, cell of the source, offset) for the corners of all that is read."""
-    sizes, counts = phases(source, move.source), phases(reader, move.reader)
-    for window in move.windows:
-        for index, cell in enumerate(product(*map(range, counts))):
-            ends: list[list[tuple[int, int]]] = []
-            for k, j in enumerate(cell):
-                stride = move.source[k]
-                along = []
-                for residue, lo, hi in window.taps[k].meets(move.reader[k] * j, stride, source[k]):
-                    finite = {int(end) for end in (lo, hi) if abs(end) < inf} or {0}
-                    along += [(residue // stride if stride else 0, end) for end in finite]
-                ends.append(along)
-            for corner in product(*ends):
-                at = 0
-                for (j, _), size in zip(corner, sizes, strict=True):
-                    at = at * size + j
-                offset = tuple(end for _, end in corner)
-                for group in range(move.reader_groups):
-                    for g in move.groups_read(window.groups, group):
-                        into = index * move.reader_groups + group
-                        yield into, at * move.source_groups + g, offset
-
-
-def _rays(move: Move) -> set[Vector]:
-    """The directions in which a sweep reads without end; a flat source has none."""
-    found = set()
-    for window in move.windows:
-        for k, taps in enumerate(window.taps):
-            signs = ((-1, taps.lo), (1, taps.hi)) if move.source[k] else ()
-            for sign, end in signs:
-                if abs(end) == inf:
-                    found.add(tuple(sign if j == k else 0 for j in range(len(window.taps))))
-    return found
-
-
-def _fewest(rays: set[Vector], cycles: list[tuple[Vector, Cycle]]) -> list[Cycle]:
-    """As few of the cycles as contradict each other."""
-    kept = list(cycles)
-    for candidate in cycles:
-        fewer = [c for c in kept if c is not candidate]
-        if fewer and _separate([*rays, *(w for w, _ in fewer)], len(candidate[0])) is None:
-            kept = fewer
-    return [cycle for _, cycle in kept]
-
-
-def _separate(weights: Sequence[Vector], size: int) -> Vector | None:
-    """A vector whose product with every weight is negative, None if there is none."""
-    point = _solve({(tuple(map(Fraction, w)), Fraction(-1)) for w in weights}, size)
-    if point is None:
-        return None
-    scale = lcm(*(x.denominator for x in point))
-    return tuple(int(x * scale) for x in point)
-
-
-Constraint = tuple[tuple[Fraction, ...], Fraction]
-
-
-def _solve(constraints: set[Constraint], size: int) -> list[Fraction] | None:
-    """A point x with a . x <= b for all (a, b), by Fourier and Motzkin's elimination."""
-    if size == 0:
-        return [] if all(b >= 0 for _, b in constraints) else None
-    free: set[Constraint] = set()
-    upper, lower = list[Constraint](), list[Constraint]()
-    for a, b in constraints:
-        slope, rest = a[-1], a[:-1]
-        if not slope:
-            free.add((rest, b))
-        else:
-            into = upper if slope > 0 else lower
-            into.append((tuple(x / slope for x in rest), b / slope))
-    for a, b in upper:
-        for c, d in lower:
-            free.add((tuple(x - y for x, y in zip(a, c, strict=True)), b - d))
-    point = _solve(free, size - 1)
-    if point is None:
-        return None
-
-    def bounds(side: list[Constraint]) -> list[Fraction]:
-        return [
-            b - sum((x * y for x, y in zip(a, point, strict=True)), Fraction()) for a, b in side
-        ]
-
-    most, least = min(bounds(upper), default=None), max(bounds(lower), default=None)
-    if most is not None and least is not None:
-        return [*point, (most + least) / 2]
-    if most is not None:
-        return [*point, min(most, Fraction())]
-    return [*point, max(least or Fraction(), Fraction())]

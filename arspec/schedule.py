@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from math import inf
 
@@ -112,6 +113,17 @@ class Schedule:
     def level_name(self, level: int) -> str:
         """`once`, or the loop's."""
         return "once" if level == ONCE else self.levels[level]
+
+    def entries_of(self, node: int) -> tuple[Entry, ...]:
+        """The entries of one node, none if it is dead."""
+        return self._by_node.get(node, ())
+
+    @cached_property
+    def _by_node(self) -> dict[int, tuple[Entry, ...]]:
+        found: dict[int, tuple[Entry, ...]] = {}
+        for entry in self.entries:
+            found[entry.node] = (*found.get(entry.node, ()), entry)
+        return found
 
     def key(self, node: int, position: Sequence[int]) -> Vector:
         """The key of a position of a node; with channels, its group is the last component."""
@@ -408,9 +420,10 @@ def _caches(planner: _Planner) -> Iterator[Cache]:
     """For every source, from when it is due to its last reader's moment."""
     graph, run, due = planner.graph, planner.run, planner.due
     farthest = _Farthest(planner)
-    first: dict[int, Key] = {}
+    first: dict[int, Key] = {}  # of what is computed while drawing
+    once = {node for (node, _), moment in due.items() if moment is None}
     for (node, _), moment in due.items():
-        if moment is not None:
+        if moment is not None and node not in once:
             first[node] = min(first.get(node, moment), moment)
     lasts: dict[int, dict[tuple[int, int], Key]] = {}
     for (reader, cell), moment in due.items():
@@ -423,7 +436,8 @@ def _caches(planner: _Planner) -> Iterator[Cache]:
                 until = tuple(a + b for a, b in zip(moment, back, strict=True))
                 last[reader, number] = max(last.get((reader, number), until), until)
     digits = run.objective.digits
-    lasts.setdefault(graph.head, {})[-1, -1] = (0.0,) * (digits - 1) + (-1.0,)  # to be drawn from
+    shared = 0 if graph.nodes[graph.head].grouped else graph.channels - 1  # it serves all channels
+    lasts.setdefault(graph.head, {})[-1, -1] = (0.0,) * (digits - 1) + (shared - 1.0,)
     for source, reads in sorted(lasts.items()):
         if not reads:
             continue
@@ -465,6 +479,10 @@ class _Farthest:
     def _offset(self, m: int, cell: int, inner: int, weight: int) -> Key:
         key = self.objective.unpack(weight)
         move = self.planner.resolved.moves[m]
+        for k, (theirs, mine) in enumerate(zip(move.source, move.reader, strict=True)):
+            if mine and not theirs:  # one position serves the reader's whole axis
+                lead = next((r for r, row in enumerate(self.objective.rows) if row[k]), len(key))
+                key = slab(key, lead - 1)
         ahead = cell % move.reader_groups - inner % move.source_groups
         return (*key, inf if inf in key else ahead) if self.channels else key
 

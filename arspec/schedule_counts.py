@@ -8,13 +8,16 @@ from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
 from arspec.graph import EVERYWHERE, PRESENT, Box, Read, Stencil, Sweep
-from arspec.moves import Vector
+from arspec.moves import Vector, _scan_order
 from arspec.schedule import ONCE, Entry, Key, Schedule
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[np.int64]]
+
+
+BEYOND = 1 << 40  # more than any component of a key
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,7 @@ class Grid:
         packed = self.np.zeros(len(keys), dtype=self.np.int64)
         for k, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
             column = self.np.clip(keys[:, k], low, high)
-            off = (column != keys[:, k]) | (column == low) | (column == high)
             packed = packed * (high - low + 1) + (column - low)
-            del off
         return packed
 
     def positions(self, node: int) -> int:
@@ -146,9 +147,7 @@ class Grid:
                 return self._moments[kind]
             if self.schedule.channels:
                 keys = self.np.column_stack([keys, self.np.full(len(keys), group)])
-            far = int(max(map(abs, self.high))) + int(max(map(abs, self.low)))
-            farthest = 4 * far + 4 * max([abs(int(d)) for d in due if d < inf] + [1])
-            keys = keys + self.np.array([farthest if d == inf else int(d) for d in due])
+            keys = keys + self.np.array([BEYOND if d == inf else int(d) for d in due])
             found = self.np.searchsorted(self.drawn, self._pack(keys), side="right")
             self._moments[kind] = found
         return self._moments[kind]
@@ -161,15 +160,15 @@ class Grid:
 
     def kept(self, source: int, until: Key) -> int:
         """The most positions of a node, groups apart, that are kept from a moment to the next."""
-        changes = self.np.zeros(self.last + 1, dtype=int)
+        changes = self.np.zeros(self.last + 2, dtype=int)
         for entry in self.schedule.entries_of(source):
             chosen = self.selected(entry)
             for group in self.groups(entry):
                 first = self.moments(entry, group, entry.due)[chosen]
                 last = self.moments(entry, group, until)[chosen]
                 stays = last > first
-                self.np.add.at(changes, self.np.maximum(first[stays], 0), 1)
-                self.np.add.at(changes, last[stays], -1)
+                self.np.add.at(changes, first[stays] + 1, 1)
+                self.np.add.at(changes, last[stays] + 1, -1)
         return int(self.np.cumsum(changes)[:-1].max(initial=0))
 
     def pairs(self, node: int, read: Read, entries: Sequence[Entry]) -> tuple[int, int]:
@@ -219,7 +218,8 @@ class Grid:
         until = "right" if sweep.until == PRESENT else "left"
         count = np.searchsorted(listed, at, side=until) - start
         same = all(mine[k] == theirs[k] for k, s in enumerate(swept) if s)
-        if same and (sweep.window or sweep.every) and self._sequence(swept):
+        scan = _scan_order(self.schedule.order, [k for k, taken in enumerate(swept) if taken])
+        if same and scan is not None and not scan[1] and (sweep.window or sweep.every):
             window = np.minimum(sweep.window or 0, count)
             if sweep.every is not None:
                 past = rank - (count - window) + 1  # from here on back, outside the window
@@ -227,13 +227,3 @@ class Grid:
                 window = window + np.maximum(rank // sweep.every - first + 1, 0)
             count = window
         return count, dense
-
-    def _sequence(self, swept: Sequence[bool]) -> bool:
-        """Whether the order runs along the axes swept one after the other."""
-        left = {k for k, taken in enumerate(swept) if taken}
-        for row in self.schedule.order:
-            moving = {k for k in left if row[k]}
-            if len(moving) > 1:
-                return False
-            left -= moving
-        return not left

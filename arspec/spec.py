@@ -229,7 +229,7 @@ def _place(found: Diagnostic) -> tuple[int, int]:
     return (found.span.line, found.span.column) if found.span else (0, 0)
 
 
-_TAGS = re.compile(r"^(op|ops|chain|equation|other|head|word):")
+_TAGS = re.compile(r"^(op|ops|head):\w+$|^(chain|equation|other|word):$")
 
 
 def _diagnostics(tree: source.Tree, invalid: ValidationError) -> Iterator[Diagnostic]:

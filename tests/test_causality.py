@@ -92,7 +92,7 @@ class Comparison:
 
     def check_attained(self) -> None:
         """Each of the head's values is attained, far from borders, by the reads on its witness."""
-        head, unpack = self.graph.head, self.run.objective.unpack
+        head, unpack, resolved = self.graph.head, self.run.objective.unpack, self.run.resolved
         far = BruteForce(
             self.graph, {1: (160,), 2: (36, 36), 3: (16, 16, 16)}[len(self.graph.axes)]
         )
@@ -102,14 +102,19 @@ class Comparison:
             if value is None:
                 continue
             path, start = self.run.witness(head, cell)
+            if any(self.bounded(link) for link, _ in path):
+                continue
             assert unpack(path[-1][1] if path else start) == unpack(value)
             frontier = {place}
             for link, after in reversed(path):
                 weight, total = unpack(link.weight), unpack(after)
                 known = total.index(inf) if inf in total and link.loop is None else len(total)
-                if not known:
-                    frontier = set()
-                    continue  # ahead without bound: any reader will do
+                exact = resolved.moves[resolved.reads[link.reader][link.read][1]].exact
+                if not known or (inf in weight and exact is not None):
+                    frontier = (
+                        set()
+                    )  # ahead without bound, or only from the end of a row to the next:
+                    continue  # any reader will do
                 frontier = frontier or set(self.central(far, link.reader))
                 frontier = set(Random(0).sample(sorted(frontier), min(len(frontier), 30)))
                 frontier = {
@@ -124,6 +129,13 @@ class Comparison:
             loops = [k for k, (link, _) in enumerate(path) if link.loop is not None]
             for k in loops:  # once round the cycle leads ahead
                 assert self.gain(path, k) > (0,) * len(weight)
+
+    def bounded(self, link: Link) -> bool:
+        """Whether a read is a sweep along mixed axes and over phases, where nearest is a bound."""
+        move = self.run.resolved.moves[self.run.resolved.reads[link.reader][link.read][1]]
+        periods = {self.run.period(link.reader), self.run.period(link.source)}
+        capped = any(window.cap is not None for window in move.windows)
+        return capped and periods | {move.source} != {move.reader}
 
     def gain(self, path: list[tuple[Link, int]], closing: int) -> tuple[float, ...]:
         node, first = path[closing][0].reader, closing
@@ -604,6 +616,21 @@ def test_recursion_through_attention() -> None:
         assert not prove(model(n, EVERYWHERE)).computable
 
 
+@pytest.mark.parametrize(
+    ("state", "computable"),
+    [((0, 1), True), ((1, 3), False), ((1, 0), False), ((-1, 3), True), ((2, 1), False)],
+)
+def test_recursion_through_a_row(state: tuple[int, int], computable: bool) -> None:
+    """The state comes from a prefix of the row above, and from one more place."""
+    build = Builder(2)
+    above = build.at(-1, 0)
+    first = (0, build.at(0, -1))
+    build.add(first, (2, above), (1, build.at(*state)))
+    graph = build.graph(build.add((1, Sweep((False, True), PRESENT))))
+    assert prove(graph).computable == computable
+    assert BruteForce(graph, (9, 9)).computable() == computable
+
+
 def test_recursion_through_channels() -> None:
     """The state of a sub-pixel comes from the sub-pixels before: no cycle at all."""
     build = Builder(1, channels=3)
@@ -649,6 +676,22 @@ def test_own_channels_under_attention(order: tuple[tuple[int, ...], ...]) -> Non
     found = reached(graph, (1, 1), 1, (3, 3))
     assert (1, 1, 0) in found
     assert (1, 1, 1) not in found
+
+
+def test_skewed_attention_on_a_coarser_grid() -> None:
+    """Two of three axes are swept, in an order that mixes them; the third is coarser."""
+    build = Builder(3, order=((1, 1, 0), (0, 1, 0), (0, 0, 1)))
+    pool = Stencil((Box((0, 0, 0), (0, 0, 1), (1, 1, 1)),), (1, 1, 2), (1, 1, 1))
+    low = build.add((0, pool), strides=(1, 1, 2))
+    attend = Sweep((True, True, False), PAST)
+    graph = build.graph(build.add((low, attend), strides=(1, 1, 1)))
+    found = Comparison(graph, (4, 4, 4), 0)
+    found.check_sound()
+    found.check_attained()
+    for place, bits in found.depends.items():
+        if place[0] == graph.head:
+            read = {position for position, _ in found.brute.members(bits)}
+            assert reached(graph, place[1], 0, (4, 4, 4)) == read
 
 
 def test_recursion_with_phases() -> None:

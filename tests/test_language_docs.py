@@ -10,15 +10,17 @@ proven causal and built.
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
-from arspec import builder, compiler
+from arspec import compiler
 from arspec.causality import diagnostics
 from arspec.diagnostics import MESSAGES, SpecError
 from arspec.expressions import FUNCTIONS
@@ -123,9 +125,10 @@ def test_example(example: Example, tmp_path: Path) -> None:
             compiler.emit(analysis)
         assert {found.code for found in refusal.value.diagnostics} == {"AR501"}
         return
-    with torch.device("meta"):
-        model = builder.load(compiler.emit(analysis), analysis.spec.name)
-    assert sum(p.numel() for p in model.parameters()) == analysis.parameter_count
+    names: dict[str, Any] = {"__name__": "__main__"}  # the file's own smoke run
+    exec(compile(compiler.emit(analysis), str(path), "exec"), names)
+    assert sum(p.numel() for p in names["model"].parameters()) == analysis.parameter_count
+    assert names["nats"].isfinite().all()
 
 
 def _refused_with(path: Path) -> set[str]:
@@ -248,3 +251,57 @@ def test_codes_that_are_named_exist() -> None:
 
     named = set(re.findall(r"\bAR\d{3}\b", PAGE))
     assert named <= {*MESSAGES, *CAUSALITY_MESSAGES}
+
+
+# ------------------------------------------------------------------------------------ architecture
+
+ROOT = Path(__file__).parents[1]
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_every_file_is_on_the_map() -> None:
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "arspec").rglob("*.py")}
+    named = set(re.findall(r"`(arspec/[\w/]+\.py)`", ARCHITECTURE))
+    assert files - named == set()
+    assert named - files == {"arspec/layers/gain.py"}  # the example
+    for path in set(re.findall(r"`((?:tests|templates)/[\w/.]+)`", ARCHITECTURE)) - {
+        "templates/pieces/gain.py"
+    }:
+        assert (ROOT / path).exists() or "*" in path, path
+
+
+def test_the_op_that_is_added_as_an_example_works(tmp_path: Path) -> None:
+    """Facts, piece and registry line, as the page prints them, in a copy of the package."""
+    facts, piece = (
+        text
+        for text in re.findall(r"```python\n(.*?)```", ARCHITECTURE, re.DOTALL)
+        if "class" in text
+    )
+    spec = re.findall(r"```yaml\n(.*?)```", ARCHITECTURE, re.DOTALL)[0]
+    for folder in ("arspec", "templates"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
+    (tmp_path / "arspec/layers/gain.py").write_text(facts)
+    (tmp_path / "templates/pieces/gain.py").write_text(piece)
+    (tmp_path / "gained.yaml").write_text(spec)
+    registry = tmp_path / "arspec/layers/__init__.py"
+    text = registry.read_text()
+    text = text.replace(
+        "from arspec.layers.linear",
+        "from arspec.layers.gain import Gain\nfrom arspec.layers.linear",
+    )
+    registry.write_text(text.replace(" Use,\n", " Use, Gain,\n"))
+    program = (
+        "import arspec, torch; from pathlib import Path\n"
+        f"assert Path(arspec.__file__).is_relative_to({str(tmp_path)!r})\n"
+        "x = torch.randint(16, (2, 5))\n"
+        "model = arspec.build('gained.yaml')\n"
+        "assert arspec.check_causality('gained.yaml').causal\n"
+        "assert model.out.weight.tolist() == [0.5] * 8\n"
+        "assert model(x).shape == (2, 5, 16) and model.log_prob(x).shape == (2,)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

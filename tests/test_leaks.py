@@ -15,7 +15,7 @@ import arspec
 from arspec import compiler
 from arspec.compiler import NotCausal
 from arspec.diagnostics import SpecError
-from arspec.verify import check_causality, check_conditions, make_trial
+from arspec.verifier import check_causality, check_conditions, make_trial
 
 CASES = sorted(Path(__file__).parent.glob("leaks/*/*.yaml"))
 EXPECTED = {"future": {"leak"}, "strict": {"blind", "error"}, "fine": {"causal"}}

@@ -11,7 +11,7 @@ import pytest
 from random_specs import random_spec
 
 from arspec import compiler
-from arspec.verify import (
+from arspec.verifier import (
     Check,
     check_causality,
     check_conditions,

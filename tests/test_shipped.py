@@ -103,7 +103,9 @@ def test_outputs_are_those_of_the_checkpoint(name: str) -> None:
     found = outputs(small_model(name), tensors)
     assert found.keys() == expected.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=TOLERANCE, atol=TOLERANCE, msg=REMAKE)
+        torch.testing.assert_close(
+            found[key], value, rtol=TOLERANCE, atol=TOLERANCE, msg=lambda m: f"{m}\n{REMAKE}"
+        )
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -125,8 +127,9 @@ def test_every_weight_of_a_checkpoint_matters(name: str) -> None:
 def test_emitted_file_is_the_golden_one(name: str) -> None:
     golden = (GOLDEN / f"{name}.py.txt").read_text()
     text = small_text(name)
-    difference = difflib.unified_diff(golden.splitlines(), text.splitlines(), "golden", "now")
-    assert text == golden, "\n".join([f"{REMAKE} --golden", *difference])
+    difference = list(difflib.unified_diff(golden.splitlines(), text.splitlines(), "golden", "now"))
+    if difference:
+        pytest.fail("\n".join([f"{REMAKE} --golden", *difference]), pytrace=False)
 
 
 def test_every_shipped_spec_has_a_checkpoint_and_a_golden_file() -> None:

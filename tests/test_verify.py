@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from arspec import compiler
-from arspec.verify import (
+from arspec.verifier import (
     CHECKS,
     Check,
     Trial,

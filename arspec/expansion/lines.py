@@ -139,10 +139,8 @@ class Lines(Ops):
     def _mentions(self, line: Line, broken: set[str]) -> bool:
         """Whether a line depends on one that is in error: then it says nothing new."""
 
-        value = line.value
-        if isinstance(value, Op) and (value.of is None or isinstance(value, Use)):
-            return True
-        if isinstance(value, tuple) and value and not isinstance(value[0], str):
+        first = line.value[0] if isinstance(line.value, tuple) else line.value
+        if isinstance(first, str | Use) or (isinstance(first, Op) and first.of is None):
             return True
         try:
             expressions = list(self._expressions_of(line))

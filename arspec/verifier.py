@@ -231,16 +231,17 @@ def check_log_prob(trial: Trial) -> Check:
 
 
 def _totals(trial: Trial, x: Tensor, conditions: dict[str, Tensor]) -> Iterator[float]:
-    """The probabilities of all symbols at some positions, summed."""
+    """The probabilities of all symbols at some positions of the first row, summed."""
+    symbols = torch.arange(trial.target.count)
+    given = {
+        name: value[:1].expand(len(symbols), *value.shape[1:]) for name, value in conditions.items()
+    }
     count = x[0].numel()
     for position in sorted({0, count // 2, count - 1}):
-        total = torch.zeros(len(x), dtype=torch.float64)
-        for symbol in range(trial.target.count):
-            other = x.clone().flatten(1)
-            other[:, position] = symbol
-            terms = trial.model.log_prob(other.reshape(x.shape), **conditions, reduce=False)
-            total += terms.flatten(1)[:, position].double().exp()
-        yield from total.tolist()
+        rows = x[:1].flatten(1).repeat(len(symbols), 1)
+        rows[:, position] = symbols
+        terms = trial.model.log_prob(rows.reshape(-1, *x.shape[1:]), **given, reduce=False)
+        yield float(terms.flatten(1)[:, position].double().exp().sum())
 
 
 def check_lengths(trial: Trial) -> Check | None:
