@@ -645,6 +645,13 @@ MESSAGES: dict[str, Message] = {
         "The setting only takes values in a certain range.",
         "Choose a value in that range.",
     ),
+    "AR313": Message(
+        "setting without effect",
+        "`{setting}` has no effect on this `{op}`",
+        "The op takes the setting, but not in the form that it has here: a mask beside `over`, a "
+        "bias of an RMS norm, a mask on an unordered `linear`.",
+        "Drop the setting.",
+    ),
     # AR4xx: expressions and numbers --------------------------------------------------------------
     "AR401": Message(
         "empty expression",

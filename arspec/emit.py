@@ -22,6 +22,8 @@ from arspec.program import Missing, ProgramLine
 from arspec.summary import summary
 from arspec.values import tuple_text
 
+IMPORTED = ("F", "Tensor", "Sequence", "Callable")  # capitals that the file imports
+
 
 @dataclass(frozen=True)
 class ClassText:
@@ -40,11 +42,11 @@ def emit(model: Model, proof: Proof) -> str:
     """The text of the module. Raises SpecError AR501 for what has no code yet."""
     missing = _missing(model)
     if missing:
-        unique = dict.fromkeys((m.what, m.span) for m in missing)
-        found = [error("AR501", span, what=what) for what, span in unique]
+        first = {m.what: m.span for m in reversed(missing)}  # one message per feature
+        found = [error("AR501", span, what=what) for what, span in reversed(first.items())]
         raise SpecError(found, model.spec.filename, model.spec.text)
     term = model.terms[0]
-    reserved = set(library().pieces) | {class_name(model.spec.name), *model.constants}
+    reserved = {*library().pieces, *model.constants, class_name(model.spec.name), *IMPORTED}
     variables = [
         code for name in model.variables for code in (local(name), f"{local(name)}_one_hot")
     ]

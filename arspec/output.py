@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from arspec.diagnostics import refuse
@@ -52,12 +53,18 @@ def add_head(
         else Features(int(size.value), size.text)
     )
     info = Info(target.info.grid, features, 2)
+    if head.written and components.value != 1:
+        need = "1 beside parameters that are written out"
+        refuse("AR312", spec.span(inner), setting=head.key, value=components.value, need=need)
     if head.written:
         modules, code, reads, parameters = _written(builder, scope, head, path, drawn, root)
     else:
         modules, code, reads, parameters = _projected(
             builder, scope, head, path, size, features, last, root, drawn
         )
+    if not head.written:
+        fan_in = sum(builder.infos[read.source].features.width for read in reads)
+        info = replace(info, operations=int(size.value) * fan_in)
     builder.node("head", span, info, reads)
     return HeadLine(
         modules, code, facts.distribution, facts.size.text, facts.per_channel, parameters, missing

@@ -217,6 +217,7 @@ def from_tree(tree: source.Tree, filename: str, text: str) -> Spec:
         document = Document.model_validate(plain)
     except ValidationError as invalid:
         found = list(dict.fromkeys(_diagnostics(tree, invalid)))
+        found = [d for d in found if not _misspelt(d, found)]
         raise SpecError(sorted(found, key=_place), filename, text) from None
     reader = _Reader(tree, document)
     spec = reader.spec(filename, text)
@@ -238,6 +239,14 @@ def _diagnostics(tree: source.Tree, invalid: ValidationError) -> Iterator[Diagno
         tags = [part for part in found["loc"] if isinstance(part, str) and _TAGS.match(part)]
         path: Path = tuple(p for p in found["loc"] if p not in tags and p != "[key]")
         yield _diagnostic(tree, path, tags[-1] if tags else "", found)
+
+
+def _misspelt(missing: Diagnostic, found: Sequence[Diagnostic]) -> bool:
+    """Whether a missing key is there under a name that is reported as unknown."""
+    return missing.code == "AR102" and any(
+        other.code == "AR101" and other.help == f"did you mean {missing.message.split()[0]}?"
+        for other in found
+    )
 
 
 def _diagnostic(tree: source.Tree, path: Path, tag: str, found: Any) -> Diagnostic:

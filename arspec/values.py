@@ -96,6 +96,7 @@ class Info:
     due: int = KNOWN
     symbols: Num | None = None  # the variable's classes, while it is still symbols
     batched: bool = True  # learned numbers and position tables have no batch axis
+    operations: int = 0  # multiply-adds by weights per position, as `graph.Node.operations`
 
 
 @dataclass(frozen=True, slots=True)

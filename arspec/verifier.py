@@ -358,6 +358,7 @@ def measured_pairs(
     )
     readers = trial.target.places(lengths, trial.graph.axes)
     reads = of.places(lengths, trial.graph.axes)
+    found = found.view(-1, len(readers), len(reads)).any(0)  # channels drawn together count as one
     return [(readers[i], reads[j]) for i, j in found.nonzero().tolist()]
 
 

@@ -122,6 +122,8 @@ class Arguments(Chains):
     ) -> list[Value]:
         """The inputs that go to the first parameters: `of`, or the line above."""
         if use.of is None:
+            if not names:
+                return []
             if names and names[0] in use.arguments:
                 return []
             if isinstance(use.repeat, dict) and names and names[0] in use.repeat:

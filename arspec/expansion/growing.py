@@ -95,8 +95,10 @@ class Growing:
             for grid in grids
         }
         nodes = tuple(
-            Node(name, span, strides[grid], grouped, reads)
-            for name, span, grid, grouped, reads in self.drafts
+            Node(name, span, strides[grid], grouped, reads, info.features.width, info.operations)
+            for (name, span, grid, grouped, reads), info in zip(
+                self.drafts, (self.infos[i] for i in range(len(self.drafts))), strict=True
+            )
         )
         return Graph(
             variable=self.variable,

@@ -178,13 +178,20 @@ class Lines(Ops):
                     self._fail(part.span, "only single nodes can stand side by side")  # type: ignore[union-attr]
                 members.append(value)
             targets = tuple(f"{local(line.attribute)}_{i}" for i in range(len(members)))
+            if len(line.names) > 1:
+                if len(line.names) != len(members):
+                    refuse("AR123", line.span, names=len(line.names), parts=len(members))
+                targets = tuple(local(name) for name in line.names)
             code = ", ".join(m.code for m in members)
             instance.lines.append(
                 ProgramLine(
                     line.attribute, line.span, targets, code, width="", node=members[-1].node
                 )
             )
-            return Group(tuple(m.named(t) for m, t in zip(members, targets, strict=True)))
+            refs = tuple(m.named(t) for m, t in zip(members, targets, strict=True))
+            if len(line.names) > 1:
+                scope.values.update(zip(line.names, refs, strict=True))
+            return Group(refs)
         expr = parts[0]
         value = evaluator.value(expr)  # type: ignore[arg-type]
         if len(line.names) > 1:

@@ -163,7 +163,8 @@ class Ops(Settings):
         blame = self.spec.span((*path, op.key))
         if op.latent:
             facts = replace(facts, reads=(), state=(), due=KNOWN, missing="`latent`")
-        info = Info(facts.grid, facts.features, facts.due, None, facts.batched)
+        operations = facts.parameters if facts.operations is None else facts.operations
+        info = Info(facts.grid, facts.features, facts.due, None, facts.batched, operations)
         reads = [Read(ref.node, reach, blame) for ref, reach in facts.reads]
         parameters = facts.parameters
         own = ""
@@ -311,7 +312,8 @@ class Ops(Settings):
         else:
             construct = f"nn.Linear({own.text}, {out.text}{tail})"
         features = out if grouped else Features(out.width, out.text)
-        projected = Info(ref.info.grid, features, ref.info.due, None, ref.info.batched)
+        weights = linear.weights(out.width, own.width)
+        projected = Info(ref.info.grid, features, ref.info.due, None, ref.info.batched, weights)
         reach = self.frame.point(UPTO) if grouped else self.frame.point("all")
         node = self.node(name, where, projected, [Read(ref.node, reach, where)])
         own_up = {axis: rate for axis, rate in up.items() if axis in self.frame.axes}
@@ -329,7 +331,6 @@ class Ops(Settings):
         call = Evaluator(Scope(self.shared, ""), self.frame, self.order)._aligned(term, grid)
         if linear.weight_norm:
             instance.missing.append(Missing("`weight_norm`", where))
-        weights = linear.weights(out.width, own.width)
         due = min(ref.info.due, 2)
         return _Given(
             (Read(node, repeat, where),), due, Module(attribute, construct), call, weights

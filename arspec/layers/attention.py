@@ -79,6 +79,7 @@ class Attention(Weighted):
             if axis not in site.axes:
                 site.fail("AR308", "along", axis=axis, axes=", ".join(site.axes))
         if self.over is not None:
+            site.without_effect("mask")
             memory = site.resolve_node(self.over, "over")
             return memory, site.frame.prefix(EVERYWHERE, window, every, along), "none"
         mask = site.mask()

@@ -123,6 +123,7 @@ class Facts:
     construct: str | None = None
     call: str = ""
     parameters: int = 0
+    operations: int | None = None  # multiply-adds per position; None: one for each parameter
     missing: str | None = None
     state: tuple[Reach, ...] = ()
     mask: str = ""

@@ -106,6 +106,8 @@ def _conv_code(
         return _Code("WindowConv2d", f"{rows}, {cols}{spread}", total)
     if window.literal:
         return _Code("", "", total, "a mask on a window that is written out")
+    if len(axes) > 1 and not site.raster:
+        return _Code("", "", total, "a mask in an order that is not the raster")
     if len(axes) == 1:
         size = _size_text(window, axes[0])
         if site.grouped:

@@ -24,6 +24,8 @@ class Linear(Weighted):
     def facts(self, site: Site) -> Facts:
         x = site.x.info
         mask = site.mask() if site.grouped else "none"
+        if not site.grouped and self.mask != "none":
+            site.without_effect("mask")
         masked = mask != "none"
         out = site.output(site.number("linear", 1), masked)
         groups = {"A": BEFORE, "B": UPTO, "none": ALL}[mask]
@@ -53,6 +55,7 @@ class Embed(Weighted):
     size: Number | None = None
 
     def facts(self, site: Site) -> Facts:
+        site.without_effect("to", "mask", "bias", "weight_norm")
         width = site.number("embed", 1)
         out = site.output(width, grouped=False)
         source: Any = site.inputs[0]
@@ -87,6 +90,7 @@ class Embed(Weighted):
             construct=construct,
             call=call,
             parameters=int(parameters),
+            operations=0,
             missing="an embedding of several channels" if several else missing_setting(self),
         )
 
@@ -106,6 +110,7 @@ class Embed(Weighted):
             construct=f"PositionEmbedding({size.text}, {out.text})",
             call=f"{{self}}({site.target}.shape[{place}])",
             parameters=int(size.value) * out.width,
+            operations=0,
             missing=missing,
             batched=False,
         )

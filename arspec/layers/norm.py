@@ -22,6 +22,10 @@ class Norm(Op):
 
     def facts(self, site: Site) -> Facts:
         x = site.x.info
+        if self.norm == "rms":
+            site.without_effect("bias")
+        if self.norm != "group":
+            site.without_effect("groups")
         eps = site.resolve_number(self.eps, "eps")
         text = x.features.text
         tail = "" if eps.value == 1e-5 else f", eps={eps.text}"

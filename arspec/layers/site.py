@@ -45,6 +45,12 @@ class Site:
 
     # settings
 
+    def without_effect(self, *settings: str) -> None:
+        """Refuse settings that this op, as it stands here, would ignore."""
+        for setting in settings:
+            if setting in self.op.model_fields_set:
+                self.fail("AR313", setting, setting=setting, op=self.op.key)
+
     def number(self, setting: str, low: float | None = None, whole: bool = True) -> Num:
         """The number given in a setting, checked: at least `low`, whole if asked."""
         number = self.resolve_number(getattr(self.op, setting), setting)
