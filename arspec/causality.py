@@ -9,7 +9,7 @@ from typing import Any
 
 from arspec.blindspots import blind_spots
 from arspec.computability import uncomputable
-from arspec.diagnostics import Diagnostic, Span, shorten
+from arspec.diagnostics import Diagnostic, Span, error
 from arspec.graph import EVERYWHERE, PRESENT, Bound, Graph, Reach, Stencil
 from arspec.moves import Resolved, Rows, resolve
 from arspec.nearest import Nearest, Objective
@@ -236,7 +236,11 @@ def _leaks(run: Nearest, bound: Bound) -> list[Leak]:
         path, start = run.witness(graph.head, cell)
         totals = [start, *(total for _, total in path)]
         above = [exceeds(total) for total in totals]
-        rises = [k for k in range(len(path)) if above[k + 1] and not above[k]] or [0]
+        rises = (
+            [k for k in range(len(path)) if above[k + 1] and not above[k]]
+            or [k for k in range(len(path)) if above[k + 1] and totals[k + 1] > totals[k]]
+            or [0]
+        )
         link = path[rises[-1]][0] if path else None
         place = (link.reader, link.read) if link else (graph.head, -1)
         if place not in leaks:
@@ -288,33 +292,6 @@ def _uncomputable(key: Objective) -> Uncomputable | None:
 
 # ------------------------------------------------------------------------------------- diagnostics
 
-CAUSALITY_MESSAGES = {
-    "AR201": {
-        "title": "reads the future",
-        "text": "`{head}` at {here} depends on `{variable}` at {there}",
-        "cause": "What is drawn at a position must depend on earlier positions only; along this "
-        "path it depends on its own value or on later ones. The mark shows the read at which the "
-        "path gets ahead for the last time.",
-        "cure": "Narrow the window so that it ends at the present, shift one of the lines on the "
-        "path back by a position, or let the op read the past only.",
-    },
-    "AR202": {
-        "title": "reads a condition before it is known",
-        "text": "`{head}` at {here} depends on `{variable}` at {there}, but it is known {known}",
-        "cause": "The condition shares an axis with what is generated, and its declaration says up "
-        "to where it is known when a position is drawn. Along this path more of it is read.",
-        "cure": "Narrow the window or shift the condition back, or declare `known: all` if it "
-        "really is known in advance.",
-    },
-    "AR203": {
-        "title": "recursion that cannot be computed",
-        "text": "`{name}` cannot be computed: {why}",
-        "cause": "A recursion has to lead back in some order of computation: it may come from "
-        "earlier positions, or from one side, but not from its own position nor from both sides.",
-        "cure": "Shift the name where it is used: `x(time - 1)` is its value one position earlier.",
-    },
-}
-
 
 def diagnostics(proof: TermProof | Proof) -> list[Diagnostic]:
     """An error for each leak and each recursion that cannot be computed."""
@@ -327,19 +304,14 @@ def diagnostics(proof: TermProof | Proof) -> list[Diagnostic]:
     return found
 
 
-def _error(code: str, span: Span, label: str, notes: tuple[str, ...], **fields: str) -> Diagnostic:
-    text = CAUSALITY_MESSAGES[code]["text"]
-    message = text.format(**{name: shorten(value) for name, value in fields.items()})
-    return Diagnostic(code, "error", message, span, label, (), notes, None)
-
-
 def _leak_error(term: TermProof, leak: Leak) -> Diagnostic:
     names = _component_names(term, len(leak.offset))
-    return _error(
+    return error(
         "AR202" if leak.condition else "AR201",
         leak.entering,
-        _label(leak.reach, term.axes),
-        (f"path: {_path([step.name for step in leak.path])}",),
+        label=_label(leak.reach, term.axes),
+        notes=(f"path: {_path([step.name for step in leak.path])}",),
+        help=_help(leak.reach, term.axes),
         head=leak.path[-1].name,
         here=_place(names, (0,) * len(names)),
         variable=leak.input,
@@ -348,16 +320,38 @@ def _leak_error(term: TermProof, leak: Leak) -> Diagnostic:
     )
 
 
+def _help(reach: Reach | None, axes: Sequence[str]) -> str | None:
+    """What to write instead, told from what the marked read reads."""
+    if reach is None:
+        return None
+    last = axes[-1]
+    if not isinstance(reach, Stencil):
+        if reach.until != EVERYWHERE:
+            return f"read it one position earlier, `x({last} - 1)`, here or further on"
+        return (
+            "read the prefix (causal attention, `pool: prefix`), or normalise each position alone"
+        )
+    if any(rate > 1 for rate in reach.up):
+        axis = next(a for a, rate in zip(axes, reach.up, strict=True) if rate > 1)
+        return f"delay the slower node by one of its own steps: `coarse({axis} - 1)`"
+    ahead = [a for k, a in enumerate(axes) if max(box.hi[k] for box in reach.boxes) > 0]
+    if ahead and len(axes) == 1:
+        size = max(box.hi[0] - box.lo[0] for box in reach.boxes) + 1
+        return f"end the window at the present: `{1 - size}..0`"
+    if ahead:
+        return f"end the window at the present, or in the rows before it: `{ahead[0]}: -1..0`"
+    return f"read it one position earlier, `x({last} - 1)`, here or further on"
+
+
 def _recursion_error(term: TermProof, found: Uncomputable) -> Diagnostic:
     names = _component_names(term, len(term.axes))
     here = _place(names, (0,) * len(names))
     offsets = [cycle[-1].offset for cycle in found.cycles]
     wanted = " and ".join(dict.fromkeys(_place(names, offset) for offset in offsets))
-    return _error(
+    return error(
         "AR203",
         found.entering,
-        "",
-        tuple(f"cycle: {_path([step.name for step in cycle])}" for cycle in found.cycles),
+        notes=tuple(f"cycle: {_path([step.name for step in cycle])}" for cycle in found.cycles),
         name=found.cycle[0].name,
         why=f"at {here} it depends on itself at {wanted}",
     )

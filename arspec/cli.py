@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from arspec.diagnostics import SpecError
 
 FINE, REFUTED, INVALID = 0, 1, 2
+MAX_POSITIONS = 2_000_000  # that a schedule is counted on
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal's number, as shells report it
 
 
@@ -117,6 +119,18 @@ def _settings(
             raise click.BadParameter(f"`{value}` is not NAME=VALUE, such as width=64")
         settings[name.strip()] = text.strip()
     return settings
+
+
+def _shape(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...]:
+    """`32x32` as (32, 32)."""
+    sizes = (value or "").split("x") if value else []
+    if not all(size.isdigit() and len(size) < 8 and int(size) for size in sizes):
+        raise click.BadParameter(f"`{value}` is not a shape, such as 16000 or 32x32")
+    if prod(map(int, sizes)) > MAX_POSITIONS:
+        raise click.BadParameter(f"`{value}` is more than {MAX_POSITIONS:,} positions")
+    return tuple(map(int, sizes))
 
 
 _spec = click.argument("spec", metavar="SPEC")
@@ -227,15 +241,29 @@ def check_causality(specs: tuple[str, ...], params: dict[str, str], as_json: boo
 @_command("show", "arspec show gpt2 --set depth=2")
 @_spec
 @_set
-def show(spec: str, params: dict[str, str]) -> int:
+@click.option("--schedule", is_flag=True, help="Print the derived sampler instead.")
+@click.option(
+    "--shape",
+    metavar="NxN",
+    callback=_shape,
+    help="With --schedule: how many positions are drawn, such as 16000 or 32x32.",
+)
+def show(spec: str, params: dict[str, str], schedule: bool, shape: tuple[int, ...]) -> int:
     """Print the layers of SPEC as a table.
 
     Op, shape, number of parameters, what it reads of the generated variable so far, and its mask,
     inferred or written.
+
+    With --schedule: when each line is evaluated while a sample is drawn, what is kept of it, and
+    multiply-adds per evaluated position; of a repeated block all repetitions in one row.
     """
-    from arspec import console
+    from arspec import compiler, console
 
     analysis = _analyse(spec, params)
+    if schedule:
+        return _show_schedule(compiler.require_causal(analysis), shape)
+    if shape:
+        raise click.UsageError("--shape goes with --schedule")
     columns = ("name", "op", "shape", "parameters", "reach so far", "mask")
     rows = [
         (
@@ -276,6 +304,7 @@ def verify(spec: str, params: dict[str, str]) -> int:
     Causality, receptive field and gradients, on the module itself with random parameters. Small
     sizes are quick and show as much: the ops stay the same.
     """
+    import arspec
     from arspec import console
 
     outcome = arspec.verify(spec, **params)
@@ -296,6 +325,35 @@ def schema() -> int:
 
 
 # --- what is printed ------------------------------------------------------------------
+
+
+def _show_schedule(analysis: Analysis, shape: tuple[int, ...]) -> int:
+    """A table and totals for each variable that is generated."""
+    from arspec import console, schedule_table
+    from arspec.schedule import schedule
+
+    for term in analysis.model.terms:
+        if shape and len(shape) != len(term.graph.axes):
+            axes = ", ".join(term.graph.axes)
+            raise click.BadParameter(f"`{term.variable}` has the axes {axes}", param_hint="--shape")
+        if len(analysis.model.terms) > 1:
+            print(f"{term.variable}\n")
+        rows, totals = schedule_table.rows(schedule(term.graph), shape)
+        columns = ("name", "evaluated", "kept", "numbers kept", "operations")
+        cells = [
+            (row.name, row.when, row.kept, _count(row.numbers), _count(row.operations))
+            for row in rows
+        ]
+        size = " x ".join(f"{n:,}" for n in totals.shape)
+        caption = (
+            f"\nto draw {size}: {totals.numbers:,} numbers kept at most, "
+            f"{totals.per_position:,.0f} multiply-adds per position, "
+            f"{totals.ratio:.3f} of the operations of one parallel forward\n"
+        )
+        console.table(
+            sys.stdout, columns, cells, right=("numbers kept", "operations"), caption=caption
+        )
+    return FINE
 
 
 def _analyse(ref: str, params: dict[str, str]) -> Analysis:

@@ -576,6 +576,31 @@ MESSAGES: dict[str, Message] = {
         "What is set from outside is a number, an expression over params, or a span.",
         "Write for example `--set depth=6` or `--set inner=4*d`.",
     ),
+    # AR2xx: causality -----------------------------------------------------------------------------
+    "AR201": Message(
+        "reads the future",
+        "`{head}` at {here} depends on `{variable}` at {there}",
+        "What is drawn at a position must depend on earlier positions only; along this path "
+        "it depends on its own value or on later ones. The mark shows the read at which the "
+        "path gets ahead for the last time.",
+        "Narrow the window so that it ends at the present, shift one of the lines on the path "
+        "back by a position, or let the op read the past only.",
+    ),
+    "AR202": Message(
+        "reads a condition before it is known",
+        "`{head}` at {here} depends on `{variable}` at {there}, but it is known {known}",
+        "The condition shares an axis with what is generated, and its declaration says up to "
+        "where it is known when a position is drawn. Along this path more of it is read.",
+        "Narrow the window or shift the condition back, or declare `known: all` if it really "
+        "is known in advance.",
+    ),
+    "AR203": Message(
+        "recursion that cannot be computed",
+        "`{name}` cannot be computed: {why}",
+        "A recursion has to lead back in some order of computation: it may come from earlier "
+        "positions, or from one side, but not from its own position nor from both sides.",
+        "Shift the name where it is used: `x(time - 1)` is its value one position earlier.",
+    ),
     # AR3xx: shapes, clocks and masks --------------------------------------------------------------
     "AR301": Message(
         "widths do not meet",

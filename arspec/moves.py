@@ -364,5 +364,4 @@ def _components(graph: Graph) -> list[list[int]]:
     import networkx  # here, because importing it costs 0.2 s and a graph without cycles needs none
 
     condensed = networkx.condensation(networkx.DiGraph(graph.to_networkx()))
-    members = condensed.nodes(data="members")
-    return [sorted(members[c]) for c in networkx.topological_sort(condensed)]
+    return [sorted(condensed.nodes[c]["members"]) for c in networkx.topological_sort(condensed)]

@@ -72,7 +72,7 @@ def find_cycle(last: Sequence[Arrow | None]) -> list[Arrow] | None:
             seen[state] = first
             state = arrow.start
         if seen.get(state) == first:
-            cycle, at = [], state
+            cycle, at = list[Arrow](), state
             while not cycle or at != state:
                 arrow = last[at]
                 assert arrow is not None  # since it was followed above

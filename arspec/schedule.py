@@ -262,8 +262,8 @@ class _Planner:
 
     def plan(self) -> None:
         digits = self.run.objective.digits
-        before = (0.0,) * (digits - 1) + (-1.0,)  # everything earlier than the position itself
-        here = (0.0,) * digits
+        before = (0,) * (digits - 1) + (-1,)  # everything earlier than the position itself
+        here = (0,) * digits
         for cell in range(len(self.nearest[self.graph.head])):
             self._demands[self.graph.head, cell] = {(before, here)}
         for members in reversed(self.components):
@@ -330,11 +330,11 @@ class _Planner:
     ) -> None:
         """Not before the own slab opens, unless a reader needs it sooner."""
         for place in alive:
-            due = eager.get(place)
+            due: Key | None = eager.get(place)
             if due is not None and place[0] not in self.inputs:
                 level = level_of(due)
-                opening = (0.0,) * level + (-1.0,)
-                due = max(due, slab(opening + (inf,) * len(due), level)[: len(due)])
+                opening = (0,) * level + (-1,) + (inf,) * (len(due) - level - 1)
+                due = max(due, opening)
                 for demand, offset in self._demands[place]:
                     due = min(due, _latest(demand, offset, level))
             self.due[place] = due
@@ -342,11 +342,11 @@ class _Planner:
         while changed:
             changed = False
             for reader, source, offset in inner:
-                demand, due = self.due[reader], self.due[source]
-                assert demand is not None
-                assert due is not None
-                sooner = _latest(demand, offset, level_of(eager[source]))
-                if sooner < due:
+                theirs, own = self.due[reader], self.due[source]
+                assert theirs is not None  # since both depend on what is drawn
+                assert own is not None
+                sooner = _latest(theirs, offset, level_of(eager[source]))
+                if sooner < own:
                     self.due[source], changed = sooner, True
 
     def _align(self, alive: Sequence[Place]) -> None:
@@ -357,7 +357,7 @@ class _Planner:
             if due is not None and groups > 1 and cell % groups == 0 and level_of(due) == last - 1:
                 others = [self.due.get((node, cell + g)) for g in range(1, groups)]
                 if any(other is not None and level_of(other) == last for other in others):
-                    self.due[node, cell] = (*due[: last - 1], due[last - 1] + 1, -1.0)
+                    self.due[node, cell] = (*due[: last - 1], due[last - 1] + 1, -1)
 
     def entries(self) -> Iterator[Entry]:
         """Per live node as few as tell its cells apart."""
@@ -437,7 +437,7 @@ def _caches(planner: _Planner) -> Iterator[Cache]:
                 last[reader, number] = max(last.get((reader, number), until), until)
     digits = run.objective.digits
     shared = 0 if graph.nodes[graph.head].grouped else graph.channels - 1  # it serves all channels
-    lasts.setdefault(graph.head, {})[-1, -1] = (0.0,) * (digits - 1) + (shared - 1.0,)
+    lasts.setdefault(graph.head, {})[-1, -1] = (0,) * (digits - 1) + (shared - 1,)
     for source, reads in sorted(lasts.items()):
         if not reads:
             continue
@@ -502,5 +502,5 @@ def _depth(due: Key, until: Key, scale: Key) -> Key:
         if start != end:
             beside = level_of(due) > k  # a slab in progress is kept for later, too
             count = -((start - end) // scale[k]) + beside if end < inf else inf
-            return (0.0,) * k + (count,) + (inf,) * (len(due) - k - 1)
-    return (0.0,) * len(due)
+            return (0,) * k + (count,) + (inf,) * (len(due) - k - 1)
+    return (0,) * len(due)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from arspec.graph import EVERYWHERE, PRESENT, Box, Read, Stencil, Sweep
 from arspec.moves import Vector, _scan_order
-from arspec.schedule import ONCE, Entry, Key, Schedule
+from arspec.nearest import Key
+from arspec.schedule import ONCE, Entry, Schedule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,19 +47,18 @@ def ratio(schedule: Schedule, shape: Sequence[int]) -> float:
 def operations(schedule: Schedule, shape: Sequence[int]) -> Operations:
     """See `Operations`; `shape` is in the variable's own positions, channels excluded."""
     grid, nodes = Grid(schedule, shape), schedule.graph.nodes
-    sampler = parallel = 0
+    sampler = parallel = 0.0
     for node in {entry.node for entry in schedule.entries} - schedule.inputs:
-        share = 1 / (schedule.graph.channels if nodes[node].grouped else 1)
-        count = grid.positions(node) / share
+        groups = schedule.graph.channels if nodes[node].grouped else 1  # each has its share
         done = sum(grid.evaluations(e) for e in schedule.entries_of(node))
-        cost = fixed_cost(schedule, node) * share
-        sampler += done * cost
-        parallel += count * cost
+        cost = fixed_cost(schedule, node)
+        sampler += done * cost / groups
+        parallel += grid.positions(node) * cost
         for read in nodes[node].reads:
             if isinstance(read.reach, Sweep):
                 pairs, dense = grid.pairs(node, read, schedule.entries_of(node))
-                sampler += 2 * nodes[node].width * share * pairs
-                parallel += 2 * nodes[node].width * share * dense
+                sampler += 2 * nodes[node].width * pairs / groups
+                parallel += 2 * nodes[node].width * dense
     return Operations(round(sampler), round(parallel))
 
 
@@ -105,7 +105,8 @@ class Grid:
         return self._anchors[strides]
 
     def _keys(self, strides: Vector) -> Array:
-        return self.anchors(strides) @ self.np.array(self.schedule.order).T
+        keys: Array = self.anchors(strides) @ self.np.array(self.schedule.order).T
+        return keys
 
     def _pack(self, keys: Array) -> Array:
         """One integer per key, in the same order; what is off the grid is moved to its rim."""
@@ -181,8 +182,7 @@ class Grid:
             for group in self.groups(entry):
                 at = self.moments(entry, group, entry.due)
                 done += int(reads[chosen & (at < self.last)].sum())
-        groups = self.schedule.graph.channels if self.schedule.graph.nodes[node].grouped else 1
-        return done, groups * int(dense.sum())
+        return done, int(dense.sum())
 
     def _swept(self, node: int, source: int, sweep: Sweep) -> tuple[Array, Array]:
         """For each anchor of the reader: how many positions it reads, and those of its fibre."""

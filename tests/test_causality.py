@@ -195,7 +195,7 @@ def check_extent(proof: TermProof, found: Comparison) -> None:
 
 
 FAR = {1: (160,), 2: (36, 36), 3: (16, 16, 16)}
-CASES = 2000
+CASES = 1600
 
 
 @pytest.mark.parametrize("block", range(20))
@@ -418,6 +418,16 @@ def test_layer_norm_across_subpixels() -> None:
     assert proof.nearest == (0, 0, 1)  # red sees what blue sees: green
     (found,) = diagnostics(proof)
     assert "at (row, col, channel) depends on `x` at (row, col, channel + 1)" in found.message
+
+
+def test_whole_pixels_hold_all_their_channels() -> None:
+    """Of a target without channel groups, what is read at a pixel includes its last channel."""
+    build = Builder(1, channels=3)
+    build.nodes.clear()
+    build.node("x", (1,), grouped=False)
+    assert prove(build.graph(build.add((0, build.at()), grouped=True))).nearest == (0, 2)
+    build.nodes.pop()
+    assert prove(build.graph(build.add((0, build.at(-1)), grouped=True))).causal
 
 
 def test_down_and_up_need_a_delay() -> None:

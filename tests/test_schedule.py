@@ -6,12 +6,16 @@ from collections import Counter
 from dataclasses import replace
 from math import inf
 
+import click
 import pytest
+from click.testing import CliRunner
 from executor import Executor, Values
 from random_graphs import Builder, random_graph
 
 from arspec import schedule as derivation
 from arspec.causality import prove
+from arspec.cli import cli
+from arspec.compiler import analyse
 from arspec.graph import (
     ALL,
     BEFORE,
@@ -78,8 +82,8 @@ def measured_operations(executor: Executor) -> tuple[float, float]:
             reach = read.reach
             if isinstance(reach, Sweep):
                 whole = replace(reach, until=EVERYWHERE, window=None, every=None)
-                sizes = [len(brute._sweep(node, read.source, whole, i)[1]) for i in brute.grid(node)]
-                dense += 2 * sum(sizes)
+                fibres = (brute._sweep(node, read.source, whole, i)[1] for i in brute.grid(node))
+                dense += 2 * sum(map(len, fibres))
             else:
                 dense += len(brute.grid(node)) * sum(map(taps, reach.boxes))
     return counted, dense
@@ -107,7 +111,7 @@ def test_many_random_graphs(block: int) -> None:
             check(*found)
 
 
-# ---------------------------------------------------------------- rules that do not work are noticed
+# --------------------------------------------------------------- rules that do not work are noticed
 
 
 def fails(graph: Graph, size: tuple[int, ...], change: object = None) -> bool:
@@ -167,7 +171,7 @@ def sooner(key: tuple[float, ...] | None) -> tuple[float, ...] | None:
 def test_every_cache_is_needed_and_no_deeper_than_needed() -> None:
     """In one dimension and far from its end, one position less is one too few."""
     count = 0
-    for graph in [graph for graph, _ in some_graphs(200) if len(graph.axes) == 1]:
+    for graph in [graph for graph, _ in some_graphs(600) if len(graph.axes) == 1]:
         plan = schedule(graph)
         if plan.unit > 1 or abs(plan.order[0][0]) > 1:
             continue  # moments are farther apart
@@ -300,7 +304,7 @@ def test_rates() -> None:
     assert depths(plan) == {"x": (3,), "delayed": (1,)}
 
 
-# --------------------------------------------------------------------------------- conditions, known
+# -------------------------------------------------------------------------------------- conditions
 
 
 def test_conditions() -> None:
@@ -479,3 +483,51 @@ def test_ten_thousand_layers() -> None:
     plan = schedule(build.graph(x))
     assert len(plan.caches) == 10_000
     assert {e.level for e in plan.entries} == {0}
+
+
+# -------------------------------------------------------------------------------------- whole specs
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("wavenet", (2000,)), ("gpt2", (512,)), ("pixelcnn", (12, 12)), ("gated_pixelcnn", (12, 12))],
+)
+def test_shipped_specs(name: str, shape: tuple[int, ...]) -> None:
+    for term in analyse(name).model.terms:
+        plan = schedule(term.graph)
+        assert ratio(plan, shape) <= 1
+        assert {plan.graph.nodes[entry.node].name for entry in plan.entries} >= {"head"}
+
+
+def test_wavenet_keeps_its_receptive_field() -> None:
+    (term,) = analyse("wavenet").model.terms
+    plan = schedule(term.graph)
+    queues = [int(c.depth[0]) for c in plan.caches if c.depth[0] < inf]
+    assert sorted(queues[1:]) == sorted([2**i for i in range(10)] * 3)  # the first is the audio
+    assert 1 + sum(queues) == prove(term.graph).receptive_field["time"]
+
+
+def show(*arguments: str) -> str:
+    found = CliRunner().invoke(cli, ["show", *arguments], standalone_mode=False)
+    assert found.exception is None, found.exception
+    return found.output
+
+
+def test_show_schedule() -> None:
+    text = show("gated_pixelcnn", "--schedule", "--shape", "28x28", "--set", "depth=3")
+    lines = {line.split("  ")[0]: line.split() for line in text.splitlines()}
+    assert lines["v"][1:5] == ["per", "row", "2", "rows"]
+    assert lines["v"][5] == f"{2 * 28 * 384:,}"
+    assert "to draw 28 x 28:" in text
+    assert "1.000 of the operations of one parallel forward" in text
+    assert "512 positions" in show("wavenet", "--schedule")
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--shape", "3"), ("--schedule", "--shape", "3x3"), ("--schedule", "--shape", "0")]
+)
+def test_a_wrong_shape_is_refused(wrong: tuple[str, ...]) -> None:
+    with pytest.raises(click.UsageError):
+        CliRunner().invoke(
+            cli, ["show", "gpt2", *wrong], standalone_mode=False, catch_exceptions=False
+        )
