@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from arspec.formatting import tidy
 from arspec.library import library
 from arspec.model import Declared, Model, TermModel
 from arspec.names import class_name, local
-from arspec.program import Missing, ProgramLine
+from arspec.program import Missing, ProgramLine, UseLine
 from arspec.summary import summary
 from arspec.values import tuple_text
 
@@ -139,6 +140,9 @@ def _block_text(model: Model, one: BlockClass) -> ClassText:
         comment = statements[-1].partition("  # ")[2]
         value = last.partition(" = ")[2]
         statements[-1] = f"{outputs[0]}: Tensor = {value}" + (f"  # {comment}" if comment else "")
+    pair = f"{', '.join(instance.outputs)} = "
+    if len(instance.outputs) > 1 and statements[-1].startswith(pair):
+        returned = ", ".join([statements.pop().removeprefix(pair), *one.exports])
     statements.append(f"return {returned}")
     block = model.spec.blocks[one.block]
     signature = ", ".join(p.name for p in block.parameters)
@@ -215,10 +219,17 @@ def _use_construct(one: BlockClass, line: ProgramLine) -> str:
 def _statements(one: BlockClass) -> list[str]:
     """The statements of forward, each with the shape of what it makes."""
     result: list[str] = []
-    for index, line in enumerate(one.first.lines):
+    lines = list(enumerate(one.first.lines))
+    for (index, line), (_, following) in zip(lines, [*lines[1:], (0, None)], strict=True):
         if line.use is not None:
-            result += _use_statements(one, index, line)
+            result += _use_statements(one, index, line, _taken_apart(one, line.use, following))
             continue
+        if index and lines[index - 1][1].use is not None:
+            previous = lines[index - 1][1].use
+            if previous is not None and _taken_apart(one, previous, line) == line.targets:
+                continue
+        if line.why:
+            result.append(f"# {line.why}")
         result += [one.fill(statement) for statement in line.before]
         targets = ", ".join(line.targets)
         if len(line.targets) > 1:
@@ -231,7 +242,21 @@ def _statements(one: BlockClass) -> list[str]:
     return result
 
 
-def _use_statements(one: BlockClass, index: int, line: ProgramLine) -> list[str]:
+def _taken_apart(one: BlockClass, use: UseLine, following: ProgramLine | None) -> tuple[str, ...]:
+    """The names of a block's outputs: those of the next line, if all it does is to name them."""
+    if following is None or following.use is not None or len(use.carried) < 2:
+        return use.carried
+    if following.code != ", ".join(use.carried) or following.before:
+        return use.carried
+    elsewhere = [line for line in one.first.lines if line is not following]
+    used = any(name in re.findall(r"\w+", line.code) for line in elsewhere for name in use.carried)
+    return use.carried if used else following.targets
+
+
+def _use_statements(
+    one: BlockClass, index: int, line: ProgramLine, outputs: tuple[str, ...]
+) -> list[str]:
+    """The call of a block, or the loop over its repetitions, naming its `outputs`."""
     use = line.use
     assert use is not None
     child = one.children[use.attribute]
@@ -243,11 +268,11 @@ def _use_statements(one: BlockClass, index: int, line: ProgramLine) -> list[str]
     exported = {name: local(f"{use.attribute}_{name}") for name in child.exports}
     wanted = {n: e for n, e in exported.items() if _mentioned(one, e)}
     if use.repeat is None:
-        targets = [*use.carried, *(wanted.get(n, "_") for n in child.exports)]
+        targets = [*outputs, *(wanted.get(n, "_") for n in child.exports)]
         arguments = ", ".join([*call.inputs.values(), *free])
         return [f"{', '.join(targets)} = self.{use.attribute}({arguments}){comment}"]
     loop = _loop_name(one, child.block)
-    carried = list(zip(fixed, use.carried, strict=False))
+    carried = list(zip(fixed, outputs, strict=False))
     starts = [(target, call.inputs[name]) for name, target in carried]
     statements = []
     if any(target != code for target, code in starts):
@@ -260,7 +285,7 @@ def _use_statements(one: BlockClass, index: int, line: ProgramLine) -> list[str]
     arguments = ", ".join(
         [held.get(n, n if n in zipped else call.inputs[n]) for n in call.inputs] + free
     )
-    targets = [*use.carried, *(f"{loop}_{n}" if n in wanted else "_" for n in child.exports)]
+    targets = [*outputs, *(f"{loop}_{n}" if n in wanted else "_" for n in child.exports)]
     source = f"self.{use.attribute}"
     variables = loop
     if zipped:
@@ -319,9 +344,10 @@ def _context(model: Model, term: TermModel, network: BlockClass, proof: Proof) -
         "distribution": term.head.distribution,
         **_head_context(term, target),
         **_sampler_context(term, target),
-        "smoke": _smoke(target, conditions),
+        "smoke": _smoke(target, conditions, term.limits),
         "summary": summary(model, proof),
         "codec": target.codec if target.codec == "mu_law" else None,
+        "count": target.count.text,
     }
 
 
@@ -391,13 +417,15 @@ def _encoding(v: Declared, words: set[str]) -> list[str]:
     return lines
 
 
-def _smoke(target: Declared, conditions: Sequence[Declared]) -> dict[str, Any]:
+def _smoke(
+    target: Declared, conditions: Sequence[Declared], limits: Mapping[str, int]
+) -> dict[str, Any]:
     """Random input of a small shape for the `__main__` run."""
     strides = [s for v in conditions for a, s in v.grid if a in target.axes]
     sizes = {a: 8 if len(target.axes) > 1 else 64 for a in target.axes}
     largest = max([int(s) for s in strides], default=1)
     for axis in sizes:
-        sizes[axis] = max(sizes[axis], largest)
+        sizes[axis] = min(max(sizes[axis], largest), limits.get(axis, largest + 64))
     made = {v.name: _random(v, sizes) for v in [target, *conditions]}
     call = ", ".join(f"{local(v.name)}={made[v.name]}" for v in conditions)
     own = dict(target.grid)
@@ -417,12 +445,12 @@ def _random(v: Declared, sizes: dict[str, int]) -> str:
 def _header(model: Model, proof: Proof) -> list[str]:
     """The module's docstring: where it comes from and what was proven."""
     spec = model.spec
-    options = "".join(f" --set {k}={v}" for k, v in model.settings.items())
+    options = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in model.settings.items()]
     lines = [f"{spec.name}: {spec.paper}" if spec.paper else f"{spec.name}.", ""]
     lines += [
         f"Generated by arspec {__version__}. To generate it again:",
         "",
-        f"    arspec build {spec.name}{options}",
+        *_command(["arspec build", spec.name, *options]),
         "",
         f"spec: sha256 {spec_hash(model)}",
         "body: sha256 {BODY_HASH}",
@@ -431,6 +459,17 @@ def _header(model: Model, proof: Proof) -> list[str]:
         "",
         *(f"    {line}" for line in summary(model, proof)),
     ]
+    return lines
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    """A shell command, continued where it grows too long for a line."""
+    lines = ["   "]
+    for word in words:
+        if len(lines[-1]) + len(word) > 90:
+            lines[-1] += " \\"
+            lines.append("       ")
+        lines[-1] += f" {word}"
     return lines
 
 

@@ -470,6 +470,16 @@ def _clock(grid: Grid) -> str:
     return f"[{', '.join(parts)}]"
 
 
+def shift_reason(term: Term) -> str:
+    """In words, what the shifts of an equation are for."""
+    moved = {(axis, by) for _, offsets in term.reads for axis, by in offsets}
+    reasons = [
+        f"shifted: output i sees {axis} <= i - {-by}" if by < 0 else f"reads {axis} i + {by}: ahead"
+        for axis, by in sorted(moved)
+    ]
+    return "; ".join(reasons)
+
+
 def reach_of(frame: Frame, offsets: tuple[tuple[str, int], ...]) -> Reach:
     """The reach of a shift: offsets on several axes add up."""
     total: dict[str, int] = {}

@@ -65,6 +65,7 @@ class TermModel:
     infos: Mapping[int, Info]
     exports: Mapping[str, set[str]]
     cuts: tuple[Cut, ...]
+    limits: Mapping[str, int]
     delayed: bool
 
 
@@ -557,6 +558,7 @@ class _Expander:
             builder.infos,
             builder.shared.exports,
             tuple(builder.cuts),
+            builder.limits,
             delayed,
         )
 

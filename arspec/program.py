@@ -66,6 +66,7 @@ class ProgramLine:
     use: UseLine | None = None
     before: tuple[str, ...] = ()  # statements that lead up to it (a chain with several inputs)
     mask: str = ""
+    why: str = ""  # the reason of a shift, for a comment
     parameters: int = 0
     reach: str = ""
     node: int = -1

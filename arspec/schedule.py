@@ -13,9 +13,9 @@ complete, for all columns of the row at once. Chosen is, from the head backwards
 2. as early as `nearest` allows, but not before the opening of the node's own slab, unless a reader
    needs it sooner.
 
-In one dimension: v is evaluated at position t - max(0, n + 1) in the step that draws t. Since every
-node is evaluated exactly once per position, drawing all positions costs the operations of one
-parallel forward. The dual of `due` is `until`: the last reader of v at i is evaluated before more
+In one dimension: in the step that draws t, v is evaluated at position t - max(0, nearest(v) + 1),
+unless a reader looks ahead of it. Since every node is evaluated exactly once per position, drawing
+all positions costs the operations of one parallel forward. The dual of `due` is `until`: the last reader of v at i is evaluated before more
 than ``key(anchor(i)) + until(v)`` is drawn, so what a cache holds is the interval between the two.
 
 Compare Halide's split of algorithm and schedule (Ragan-Kelley et al. 2013): the parallel forward
@@ -25,14 +25,15 @@ is the schedule "all positions at once", the sampler "key order outermost".
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import inf
 
-from arspec.graph import ALL, Bound, Graph
-from arspec.moves import ANY, Move, Resolved, Rows, Taps, Vector, Window, phases, resolve
+from arspec.graph import Graph
+from arspec.moves import Rows, Vector, phases, resolve
 from arspec.nearest import Key, Nearest, Objective
+from arspec.schedule_moments import Planner, arriving, level_of, slab
 
 ONCE = -1
 """The level of what does not depend on anything drawn."""
@@ -134,25 +135,15 @@ class Schedule:
         return (*key, group) if self.channels else key
 
 
-def level_of(key: Key) -> int:
-    """The last component that is finite."""
-    return (key.index(inf) if inf in key else len(key)) - 1
-
-
-def slab(key: Key, level: int) -> Key:
-    """The end of the slab of that level that a key is in."""
-    return key[: level + 1] + (inf,) * (len(key) - level - 1)
-
-
 def schedule(graph: Graph) -> Schedule:
     """The schedule of a term that is proven causal; ValueError if it is not."""
     resolved = resolve(graph)
-    inputs, arriving = _arriving(resolved)
+    inputs, extended = arriving(resolved)
     channels = graph.channels > 1
-    run = Nearest(Objective(arriving, resolved.order, channels), graph.target)
-    planner = _Planner(run, inputs)
+    run = Nearest(Objective(extended, resolved.order, channels), graph.target)
+    planner = Planner(run, inputs)
     planner.plan()
-    entries = sorted(planner.entries(), key=lambda e: (e.order, e.node, e.phase))
+    entries = sorted(_entries(planner), key=lambda e: (e.order, e.node, e.phase))
     return Schedule(
         graph,
         _level_names(graph),
@@ -172,232 +163,29 @@ def _level_names(graph: Graph) -> tuple[str, ...]:
     return (*names, "channel") if graph.channels > 1 else tuple(names)
 
 
-# ------------------------------------------------------------------------ conditions that arrive
+# ---------------------------------------------------------------------------------- entries
 
 
-def _arriving(resolved: Resolved) -> tuple[frozenset[int], Resolved]:
-    """The inputs that come while drawing, as if each were computed from what is drawn by then."""
-    graph = resolved.graph
-    moves, reads = list(resolved.moves), list(resolved.reads)
-    inputs = {graph.target}
-    for node, bound in graph.bounds.items():
-        window = None if node == graph.target else _arrival(resolved, node, bound)
-        if window is not None:
-            inputs.add(node)
-            source, reader = graph.nodes[graph.target], graph.nodes[node]
-            groups = resolved.groups(graph.target), resolved.groups(node)
-            moves.append(Move((window,), source.strides, reader.strides, *groups))
-            reads[node] = [(graph.target, len(moves) - 1)]
-    return frozenset(inputs), replace(resolved, moves=moves, reads=reads)
+def _entries(planner: Planner) -> Iterator[Entry]:
+    """Per live node as few as tell its cells apart."""
+    for order, members in enumerate(planner.components):
+        for node in members:
+            yield from _node_entries(planner, node, order)
 
 
-def _arrival(resolved: Resolved, node: int, bound: Bound) -> Window | None:
-    """What of the target is drawn when a condition is known; None where it is given at the start.
-
-    That is where all of it is known, and where what is known is not relative to its own position.
-    """
-    order, strides = resolved.order, resolved.graph.nodes[node].strides
-    everywhere = (ANY,) * len(strides)
-    backwards = any(row[k] < 0 for row in order for k, s in enumerate(strides) if not s)
-    if bound.ahead is None or backwards:
-        return None
-    if bound.ahead:
-        first = resolved.graph.nodes[resolved.graph.target].strides[0]
-        if order[0][0] <= 0 or any(order[0][1:]) or not strides[0]:
-            return None
-        return Window((Taps(-inf, -bound.ahead * first - 1), *everywhere[1:]), ALL)
-    return Window(everywhere, ALL, (0,) * (len(order) - 1) + (0 if bound.strict else -1,))
-
-
-# ---------------------------------------------------------------------------------- moments
-
-
-Place = tuple[int, int]
-"""A node and one of its cells: a phase and a channel group."""
-
-
-class _Planner:
-    """Chooses `due` for every cell that the head depends on, from the head backwards."""
-
-    def __init__(self, run: Nearest, inputs: frozenset[int]) -> None:
-        self.run, self.inputs = run, inputs
-        self.resolved, self.graph = run.resolved, run.resolved.graph
-        self.unpack = run.objective.unpack
-        nodes = range(len(self.graph.nodes))
-        self.components = self.resolved.components or [[node] for node in nodes]
-        self.nearest = [self._nearest(node) for node in nodes]
-        self.due: dict[Place, Key | None] = {}
-        self._demands: dict[Place, set[tuple[Key, Key]]] = {}
-        self._edges: dict[object, list[list[tuple[int, Key]]]] = {}
-
-    def _nearest(self, node: int) -> list[Key | None]:
-        cells = self.run.cells(node)
-        count = self.resolved.size(node, self.run.period(node))
-        return [None if c is None else self.unpack(c) for c in cells or [None] * count]
-
-    def reads(self, node: int, cell: int) -> Iterator[tuple[int, int, Key | None]]:
-        """(source, its cell, farthest key offset) for all that a cell reads.
-
-        The offset is None where nothing drawn is read; what is of a slower clock may then be
-        another cell than is said.
-        """
-        if node in self.inputs:
-            return
-        for source, m in self.resolved.reads[node]:
-            if self.run.values[source] is None:
-                for inner in range(len(self.nearest[source])):
-                    yield source, inner, None
-                continue
-            for inner, offset in self._pairs(m, self.run.period(source), self.run.period(node))[
-                cell
-            ]:
-                yield source, inner, offset
-
-    def _pairs(self, m: int, source: Vector, reader: Vector) -> list[list[tuple[int, Key]]]:
-        kind = (m, source, reader)
-        if kind not in self._edges:
-            edges = self.run.objective.edges(m, source, reader)
-            self._edges[kind] = [[(i, self.unpack(w)) for i, w in pairs] for pairs in edges]
-        return self._edges[kind]
-
-    def plan(self) -> None:
-        digits = self.run.objective.digits
-        before = (0,) * (digits - 1) + (-1,)  # everything earlier than the position itself
-        here = (0,) * digits
-        for cell in range(len(self.nearest[self.graph.head])):
-            self._demands[self.graph.head, cell] = {(before, here)}
-        for members in reversed(self.components):
-            self._settle(members)
-
-    def _settle(self, members: Sequence[int]) -> None:
-        """Choose for one node, or for all of a recursion together."""
-        inside = set(members)
-        known = self._demands
-        alive = [(i, c) for i in members for c in range(len(self.nearest[i])) if (i, c) in known]
-        inner: list[tuple[Place, Place, Key]] = []  # reader, source, offset
-        for place in alive:  # grows on the way
-            for source, cell, offset in self.reads(*place):
-                if source in inside:
-                    if (source, cell) not in known:
-                        known[source, cell] = set()
-                        alive.append((source, cell))
-                    if offset is not None and self.nearest[source][cell] is not None:
-                        inner.append((place, (source, cell), offset))
-        eager = self._coarsen(alive, inner)
-        self._delay(alive, inner, eager)
-        self._align(alive)
-        for place in alive:
-            due = self.due[place]
-            for source, cell, offset in self.reads(*place):
-                if source not in inside:
-                    demands = known.setdefault((source, cell), set())
-                    if due is not None and offset is not None:
-                        demands.add((due, offset))
-
-    def _coarsen(
-        self, alive: Sequence[Place], inner: Sequence[tuple[Place, Place, Key]]
-    ) -> dict[Place, Key]:
-        """The earliest moments, each at the coarsest level that all readers can wait for."""
-        eager = {}
-        for place in alive:
-            nearest = self.nearest[place[0]][place[1]]
-            if nearest is None:
-                continue
-            if place[0] in self.inputs:
-                eager[place] = nearest
-                continue
-            demands = self._demands[place]
-            level = max((_coarsest(nearest, o, due) for due, o in demands), default=0)
-            eager[place] = slab(nearest, level)
-        changed = bool(inner)
-        while changed:
-            changed = False
-            for reader, source, offset in inner:
-                nearest = self.nearest[source[0]][source[1]]
-                assert nearest is not None
-                level = _coarsest(nearest, offset, eager[reader])
-                if level > level_of(eager[source]):
-                    finer = slab(nearest, level)
-                    changed |= finer != eager[source]
-                    eager[source] = finer
-        return eager
-
-    def _delay(
-        self,
-        alive: Sequence[Place],
-        inner: Sequence[tuple[Place, Place, Key]],
-        eager: dict[Place, Key],
-    ) -> None:
-        """Not before the own slab opens, unless a reader needs it sooner."""
-        for place in alive:
-            due: Key | None = eager.get(place)
-            if due is not None and place[0] not in self.inputs:
-                level = level_of(due)
-                opening = (0,) * level + (-1,) + (inf,) * (len(due) - level - 1)
-                due = max(due, opening)
-                for demand, offset in self._demands[place]:
-                    due = min(due, _latest(demand, offset, level))
-            self.due[place] = due
-        changed = bool(inner)
-        while changed:
-            changed = False
-            for reader, source, offset in inner:
-                theirs, own = self.due[reader], self.due[source]
-                assert theirs is not None  # since both depend on what is drawn
-                assert own is not None
-                sooner = _latest(theirs, offset, level_of(eager[source]))
-                if sooner < own:
-                    self.due[source], changed = sooner, True
-
-    def _align(self, alive: Sequence[Place]) -> None:
-        """The first channel opens when its position does: say it as the other channels do."""
-        last = self.run.objective.digits - 1
-        for node, cell in alive:
-            due, groups = self.due[node, cell], self.resolved.groups(node)
-            if due is not None and groups > 1 and cell % groups == 0 and level_of(due) == last - 1:
-                others = [self.due.get((node, cell + g)) for g in range(1, groups)]
-                if any(other is not None and level_of(other) == last for other in others):
-                    self.due[node, cell] = (*due[: last - 1], due[last - 1] + 1, -1)
-
-    def entries(self) -> Iterator[Entry]:
-        """Per live node as few as tell its cells apart."""
-        for order, members in enumerate(self.components):
-            for node in members:
-                yield from self._node_entries(node, order)
-
-    def _node_entries(self, node: int, order: int) -> Iterator[Entry]:
-        strides = self.graph.nodes[node].strides
-        counts = phases(self.run.period(node), strides)
-        if self.graph.nodes[node].grouped:
-            counts.append(self.resolved.groups(node))
-        missing = object()
-        cells = list(product(*map(range, counts)))
-        values = {at: self.due.get((node, cell), missing) for cell, at in enumerate(cells)}
-        period = _shortest_period(counts, values)
-        for phase in product(*map(range, period)):
-            due = values[phase]
-            if due is not missing:
-                yield Entry(node, period, phase, due, order)  # type: ignore[arg-type]
-
-
-def _coarsest(nearest: Key, offset: Key, due: Key) -> int:
-    """The coarsest level at which the offset leads no farther than `due`."""
-    total = tuple(a + b for a, b in zip(nearest, offset, strict=True))
-    for level in range(len(total)):
-        if slab(total, level) <= due:
-            return min(level, level_of(nearest))
-    raise ValueError("the graph is not causal")
-
-
-def _latest(due: Key, offset: Key, level: int) -> Key:
-    """The latest moment of that level from which `offset` leads no farther than `due`."""
-    free, end = level_of(offset) + 1, level_of(due) + 1
-    count = min(free, end)
-    latest = [d - o for d, o in zip(due[:count], offset, strict=False)]
-    if free < end or level + 1 < count:  # the slab it falls in is not complete by then
-        del latest[level + 1 :]
-        latest[-1] -= 1
-    return (*latest, *(inf,) * (len(due) - len(latest)))
+def _node_entries(planner: Planner, node: int, order: int) -> Iterator[Entry]:
+    strides = planner.graph.nodes[node].strides
+    counts = phases(planner.run.period(node), strides)
+    if planner.graph.nodes[node].grouped:
+        counts.append(planner.resolved.groups(node))
+    missing = object()
+    cells = list(product(*map(range, counts)))
+    values = {at: planner.due.get((node, cell), missing) for cell, at in enumerate(cells)}
+    period = _shortest_period(counts, values)
+    for phase in product(*map(range, period)):
+        due = values[phase]
+        if due is not missing:
+            yield Entry(node, period, phase, due, order)  # type: ignore[arg-type]
 
 
 def _shortest_period(counts: Sequence[int], values: dict[Vector, object]) -> Vector:
@@ -416,7 +204,7 @@ def _shortest_period(counts: Sequence[int], values: dict[Vector, object]) -> Vec
 # ----------------------------------------------------------------------------------- caches
 
 
-def _caches(planner: _Planner) -> Iterator[Cache]:
+def _caches(planner: Planner) -> Iterator[Cache]:
     """For every source, from when it is due to its last reader's moment."""
     graph, run, due = planner.graph, planner.run, planner.due
     farthest = _Farthest(planner)
@@ -456,7 +244,7 @@ def _caches(planner: _Planner) -> Iterator[Cache]:
 class _Farthest:
     """How far back in key order a reader's cell reads."""
 
-    def __init__(self, planner: _Planner) -> None:
+    def __init__(self, planner: Planner) -> None:
         self.planner, resolved = planner, planner.resolved
         self.channels = planner.run.objective.channel
         rows = tuple(tuple(-entry for entry in row) for row in resolved.order)
@@ -487,7 +275,7 @@ class _Farthest:
         return (*key, inf if inf in key else ahead) if self.channels else key
 
 
-def _scales(planner: _Planner, node: int) -> Key:
+def _scales(planner: Planner, node: int) -> Key:
     """The distance between neighbours along each component of the key."""
     resolved, strides = planner.resolved, planner.graph.nodes[node].strides
     scales = []

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from shipped import SMALL, small_spec
+from shipped import SMALL
 from torch import Tensor, nn
 
 import arspec
@@ -242,22 +242,22 @@ def check_image(model: nn.Module, image: Array, logits: Array, **conditions: Ten
 
 
 def all_levels(name: str) -> dict[str, Any]:
-    """A small shipped spec, but with 256 levels."""
-    spec = small_spec(name)
-    spec["variables"]["image"]["levels"] = 256
-    return spec
+    """The params of a small shipped spec, but with 256 levels."""
+    return {**SMALL[name], "levels": 256}
 
 
 @pytest.mark.parametrize("row", [0, 7])
 def test_pixelcnn_on_cifar(row: int) -> None:
     image, _ = cifar(row)
-    model = compiled(all_levels("pixelcnn"), h=7)  # channel groups that are not equal
+    model = compiled(
+        "pixelcnn", **{**all_levels("pixelcnn"), "h": 7}
+    )  # channel groups that are not equal
     check_image(model, image, pixelcnn_logits(weights(model), image, 2))
 
 
 def test_gated_pixelcnn_on_cifar() -> None:
     image, label = cifar(3)
-    model = compiled(all_levels("gated_pixelcnn"), p=7)
+    model = compiled("gated_pixelcnn", **{**all_levels("gated_pixelcnn"), "p": 7})
     logits = gated_logits(weights(model), image, label % 7, 2)
     check_image(model, image, logits, label=torch.tensor([label % 7]))
 
@@ -346,7 +346,7 @@ def shakespeare() -> bytes:
 
 def test_gpt2_on_shakespeare() -> None:
     """Bytes of the text, behind a first one that nothing is known of."""
-    settings = {**SMALL["gpt2"].params, "vocabulary": 256, "context": 96}
+    settings = {**SMALL["gpt2"], "vocabulary": 256, "context": 96}
     model = compiled("gpt2", **settings)
     tokens = np.frombuffer(shakespeare()[1000:1096], dtype=np.uint8).astype(int)
     logits = gpt2_logits(weights(model), tokens, heads=2, depth=2)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from executor import Executor, Values
 from random_graphs import Builder, random_graph
 
-from arspec import schedule as derivation
+from arspec import schedule_moments as moments
 from arspec.causality import prove
 from arspec.cli import cli
 from arspec.compiler import analyse
@@ -136,9 +136,9 @@ def test_level_from_the_sign_of_nearest_fails(monkeypatch: pytest.MonkeyPatch) -
     assert levels(schedule(graph))["u"] == "position"
 
     def by_sign(nearest: tuple[float, ...], *_: object) -> int:
-        return 0 if nearest[0] < 0 else derivation.level_of(nearest)
+        return 0 if nearest[0] < 0 else moments.level_of(nearest)
 
-    monkeypatch.setattr(derivation, "_coarsest", by_sign)
+    monkeypatch.setattr(moments, "_coarsest", by_sign)
     assert fails(graph, (5, 6))
 
 
@@ -164,7 +164,7 @@ def sooner(key: tuple[float, ...] | None) -> tuple[float, ...] | None:
     """The moment before, in the last component that counts."""
     if key is None or key[0] == inf:
         return key
-    last = derivation.level_of(key)
+    last = moments.level_of(key)
     return (*key[:last], key[last] - 1, *key[last + 1 :])
 
 
@@ -289,6 +289,16 @@ def test_recurrence() -> None:
     assert depths(schedule(graph)) == {"lstm": (1,)}
 
 
+def test_a_recursion_that_looks_ahead_of_itself() -> None:
+    """Two lines that read each other: one a position later, the other two earlier."""
+    build = Builder(1)
+    a = build.add((0, build.at(-5)), (2, build.at(-2)), name="a")
+    b = build.add((a, build.at(1)), name="b")
+    graph = build.graph(build.add((b, build.at())))
+    check(graph, (14,))
+    assert dues(schedule(graph))["a"] == (-2,)
+
+
 def test_rates() -> None:
     """Down by 4, up by 4, delayed by a coarse step: the slow node ticks once in four steps."""
     build = Builder(1)
@@ -387,6 +397,16 @@ def test_a_flush_when_the_row_closes() -> None:
     executor = check(graph, (5, 6))
     assert dues(schedule(graph))["u"] == (0, 2)
     assert sum(node == 1 for node, _, _ in executor.values) == 4 * 6 + 3  # not those of no use
+
+
+def test_a_row_that_is_needed_before_its_own() -> None:
+    """Three rows late, then read a row ahead, by what goes position by position."""
+    build = Builder(2)
+    u = build.add((0, build.at(-3, 0)), name="u")
+    w = build.add((u, build.conv(((1, 1), (-1, 1)))), (0, build.at(0, -1)), name="w")
+    graph = build.graph(w)
+    check(graph, (7, 4))
+    assert dues(schedule(graph))["u"] == (-2, inf)
 
 
 def test_frames_rows_positions() -> None:
@@ -514,7 +534,7 @@ def show(*arguments: str) -> str:
 
 
 def test_show_schedule() -> None:
-    text = show("gated_pixelcnn", "--schedule", "--shape", "28x28", "--set", "depth=3")
+    text = show("gated_pixelcnn", "--schedule", "--shape", "28x28")
     lines = {line.split("  ")[0]: line.split() for line in text.splitlines()}
     assert lines["v"][1:5] == ["per", "row", "2", "rows"]
     assert lines["v"][5] == f"{2 * 28 * 384:,}"

@@ -52,6 +52,7 @@ class Growing:
     templates: dict[Any, Any] = field(default_factory=dict)
     active: list[str] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
+    limits: dict[str, int] = field(default_factory=dict)  # greatest lengths of axes
     held: set[int] = field(default_factory=set)  # nodes that only stood in for later lines
     expressions: dict[Path, Expr] = field(default_factory=dict)
 

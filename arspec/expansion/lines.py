@@ -7,9 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from arspec.diagnostics import Diagnostic, SpecError, refuse
-from arspec.equations import (
-    Term,
-)
+from arspec.equations import Term, shift_reason
 from arspec.expansion.applied import Stack
 from arspec.expansion.ops import Ops
 from arspec.expressions import Expr
@@ -230,6 +228,7 @@ class Lines(Ops):
                 ref.info.grid,
                 ref.info.features.text,
                 ref.info.batched,
+                why=shift_reason(value),
                 node=ref.node,
             )
         )

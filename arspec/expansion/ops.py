@@ -158,6 +158,7 @@ class Ops(Settings):
             ),
             resolve_tied=lambda raw, key: self._tied(raw, (*path, key), scope),
             setting_span=lambda key: self.spec.span((*path, key)),
+            limit=self._limit,
         )
         facts = op.facts(site)
         blame = self.spec.span((*path, op.key))
@@ -193,6 +194,10 @@ class Ops(Settings):
             code = f"{code} + {given.code}"
             parameters += given.parameters
         return _Made(node, facts, code, tuple(modules), parameters)
+
+    def _limit(self, axis: str, size: int) -> None:
+        """An axis cannot be longer than a table of its positions."""
+        self.limits[axis] = min(size, self.limits.get(axis, size))
 
     def _made(
         self,
@@ -290,6 +295,7 @@ class Ops(Settings):
         """p(x | h): one linear projection of h at h's own clock, repeated to the op's."""
         strides = dict(info.grid)
         up: dict[str, int] = {}
+        source = attribute.rpartition("_")[2]
         for axis, stride in ref.info.grid:
             if axis not in strides:
                 refuse(
@@ -325,7 +331,7 @@ class Ops(Settings):
                 length = self._length(axis, strides[axis])
                 if length_of:
                     length = f"{length_of}.shape[{list(strides).index(axis) + 1}]"
-                call = f"repeat({call}, {rate}, {length}, {places.index(axis) + 1})"
+                call = f'repeat({call}, {rate}, {length}, {places.index(axis) + 1}, "{source}")'
         term = Term((), ref.info.grid, features, KNOWN, call, batched=ref.info.batched)
         grid = tuple((axis, strides[axis]) for axis in strides)
         call = Evaluator(Scope(self.shared, ""), self.frame, self.order)._aligned(term, grid)

@@ -241,6 +241,8 @@ class Uses(Arguments):
         count = len(list(refs([output])))
         if count == 1:
             return (local(line.attribute),)
+        if len(line.names) == count:
+            return tuple(local(name) for name in line.names)
         return tuple(f"{line.attribute}_{i}" for i in range(count))
 
     def _same_masks(self, a: Instance, b: Instance, line: Line, index: int) -> None:

@@ -100,6 +100,7 @@ class Embed(Weighted):
                 "AR102", "embed", key="size", help="`size` is the greatest length of the axis"
             )
         size = site.number("size", 1)
+        site.limit(axis.name, int(size.value))
         place = site.frame.axes.index(axis.name) + 1 if axis.name in site.frame.axes else 0
         missing = None if place else "learned positions of another variable's axis"
         return Facts(

@@ -31,6 +31,7 @@ class Site:
     resolve_node: Callable[[Any, str], Ref | AxisName]
     resolve_tied: Callable[[Any, str], tuple[str, Info]]
     setting_span: Callable[[str], Span]
+    limit: Callable[[str, int], None]
 
     @property
     def x(self) -> Ref:

@@ -1,0 +1,228 @@
+"""Which moment every node is due at: the choice that `arspec.schedule` describes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import inf
+
+from arspec.graph import ALL, Bound
+from arspec.moves import ANY, Move, Resolved, Taps, Vector, Window
+from arspec.nearest import Key, Nearest
+
+Place = tuple[int, int]
+"""A node and one of its cells: a phase and a channel group."""
+
+
+def level_of(key: Key) -> int:
+    """The last component that is finite."""
+    return (key.index(inf) if inf in key else len(key)) - 1
+
+
+def slab(key: Key, level: int) -> Key:
+    """The end of the slab of that level that a key is in."""
+    return key[: level + 1] + (inf,) * (len(key) - level - 1)
+
+
+# ------------------------------------------------------------------------ conditions that arrive
+
+
+def arriving(resolved: Resolved) -> tuple[frozenset[int], Resolved]:
+    """The inputs that come while drawing, as if each were computed from what is drawn by then."""
+    graph = resolved.graph
+    moves, reads = list(resolved.moves), list(resolved.reads)
+    inputs = {graph.target}
+    for node, bound in graph.bounds.items():
+        window = None if node == graph.target else _arrival(resolved, node, bound)
+        if window is not None:
+            inputs.add(node)
+            source, reader = graph.nodes[graph.target], graph.nodes[node]
+            groups = resolved.groups(graph.target), resolved.groups(node)
+            moves.append(Move((window,), source.strides, reader.strides, *groups))
+            reads[node] = [(graph.target, len(moves) - 1)]
+    return frozenset(inputs), replace(resolved, moves=moves, reads=reads)
+
+
+def _arrival(resolved: Resolved, node: int, bound: Bound) -> Window | None:
+    """What of the target is drawn when a condition is known; None where it is given at the start.
+
+    That is where all of it is known, and where what is known is not relative to its own position.
+    """
+    order, strides = resolved.order, resolved.graph.nodes[node].strides
+    everywhere = (ANY,) * len(strides)
+    backwards = any(row[k] < 0 for row in order for k, s in enumerate(strides) if not s)
+    if bound.ahead is None or backwards:
+        return None
+    if bound.ahead:
+        first = resolved.graph.nodes[resolved.graph.target].strides[0]
+        if order[0][0] <= 0 or any(order[0][1:]) or not strides[0]:
+            return None
+        return Window((Taps(-inf, -bound.ahead * first - 1), *everywhere[1:]), ALL)
+    return Window(everywhere, ALL, (0,) * (len(order) - 1) + (0 if bound.strict else -1,))
+
+
+# ---------------------------------------------------------------------------------- moments
+
+
+class Planner:
+    """Chooses `due` for every cell that the head depends on, from the head backwards."""
+
+    def __init__(self, run: Nearest, inputs: frozenset[int]) -> None:
+        self.run, self.inputs = run, inputs
+        self.resolved, self.graph = run.resolved, run.resolved.graph
+        self.unpack = run.objective.unpack
+        nodes = range(len(self.graph.nodes))
+        self.components = self.resolved.components or [[node] for node in nodes]
+        self.nearest = [self._nearest(node) for node in nodes]
+        self.due: dict[Place, Key | None] = {}
+        self._demands: dict[Place, set[tuple[Key, Key]]] = {}
+        self._edges: dict[object, list[list[tuple[int, Key]]]] = {}
+
+    def _nearest(self, node: int) -> list[Key | None]:
+        cells = self.run.cells(node)
+        count = self.resolved.size(node, self.run.period(node))
+        return [None if c is None else self.unpack(c) for c in cells or [None] * count]
+
+    def reads(self, node: int, cell: int) -> Iterator[tuple[int, int, Key | None]]:
+        """(source, its cell, farthest key offset) for all that a cell reads.
+
+        The offset is None where nothing drawn is read; what is of a slower clock may then be
+        another cell than is said.
+        """
+        if node in self.inputs:
+            return
+        for source, m in self.resolved.reads[node]:
+            if self.run.values[source] is None:
+                for inner in range(len(self.nearest[source])):
+                    yield source, inner, None
+                continue
+            for inner, offset in self._pairs(m, self.run.period(source), self.run.period(node))[
+                cell
+            ]:
+                yield source, inner, offset
+
+    def _pairs(self, m: int, source: Vector, reader: Vector) -> list[list[tuple[int, Key]]]:
+        kind = (m, source, reader)
+        if kind not in self._edges:
+            edges = self.run.objective.edges(m, source, reader)
+            self._edges[kind] = [[(i, self.unpack(w)) for i, w in pairs] for pairs in edges]
+        return self._edges[kind]
+
+    def plan(self) -> None:
+        digits = self.run.objective.digits
+        before = (0,) * (digits - 1) + (-1,)  # everything earlier than the position itself
+        here = (0,) * digits
+        for cell in range(len(self.nearest[self.graph.head])):
+            self._demands[self.graph.head, cell] = {(before, here)}
+        for members in reversed(self.components):
+            self._settle(members)
+
+    def _settle(self, members: Sequence[int]) -> None:
+        """Choose for one node, or for all of a recursion together."""
+        inside = set(members)
+        known = self._demands
+        alive = [(i, c) for i in members for c in range(len(self.nearest[i])) if (i, c) in known]
+        inner: list[tuple[Place, Place, Key]] = []  # reader, source, offset
+        for place in alive:  # grows on the way
+            for source, cell, offset in self.reads(*place):
+                if source in inside:
+                    if (source, cell) not in known:
+                        known[source, cell] = set()
+                        alive.append((source, cell))
+                    if offset is not None and self.nearest[source][cell] is not None:
+                        inner.append((place, (source, cell), offset))
+        eager = self._coarsen(alive, inner)
+        self._delay(alive, inner, eager)
+        self._align(alive)
+        for place in alive:
+            due = self.due[place]
+            for source, cell, offset in self.reads(*place):
+                if source not in inside:
+                    demands = known.setdefault((source, cell), set())
+                    if due is not None and offset is not None:
+                        demands.add((due, offset))
+
+    def _coarsen(
+        self, alive: Sequence[Place], inner: Sequence[tuple[Place, Place, Key]]
+    ) -> dict[Place, Key]:
+        """The earliest moments, each at the coarsest level that all readers can wait for."""
+        eager = {}
+        for place in alive:
+            nearest = self.nearest[place[0]][place[1]]
+            if nearest is None:
+                continue
+            if place[0] in self.inputs:
+                eager[place] = nearest
+                continue
+            demands = self._demands[place]
+            level = max((_coarsest(nearest, o, due) for due, o in demands), default=0)
+            eager[place] = slab(nearest, level)
+        changed = bool(inner)
+        while changed:
+            changed = False
+            for reader, source, offset in inner:
+                nearest = self.nearest[source[0]][source[1]]
+                assert nearest is not None
+                level = _coarsest(nearest, offset, eager[reader])
+                if level > level_of(eager[source]):
+                    finer = slab(nearest, level)
+                    changed |= finer != eager[source]
+                    eager[source] = finer
+        return eager
+
+    def _delay(
+        self,
+        alive: Sequence[Place],
+        inner: Sequence[tuple[Place, Place, Key]],
+        eager: dict[Place, Key],
+    ) -> None:
+        """Not before the own slab opens, unless a reader needs it sooner."""
+        for place in alive:
+            due: Key | None = eager.get(place)
+            if due is not None and place[0] not in self.inputs:
+                level = level_of(due)
+                opening = (0,) * level + (-1,) + (inf,) * (len(due) - level - 1)
+                due = max(due, opening)
+                for demand, offset in self._demands[place]:
+                    due = min(due, _latest(demand, offset, level))
+            self.due[place] = due
+        changed = bool(inner)
+        while changed:
+            changed = False
+            for reader, source, offset in inner:
+                theirs, own = self.due[reader], self.due[source]
+                assert theirs is not None  # since both depend on what is drawn
+                assert own is not None
+                sooner = _latest(theirs, offset, level_of(eager[source]))
+                if sooner < own:
+                    self.due[source], changed = sooner, True
+
+    def _align(self, alive: Sequence[Place]) -> None:
+        """The first channel opens when its position does: say it as the other channels do."""
+        last = self.run.objective.digits - 1
+        for node, cell in alive:
+            due, groups = self.due[node, cell], self.resolved.groups(node)
+            if due is not None and groups > 1 and cell % groups == 0 and level_of(due) == last - 1:
+                others = [self.due.get((node, cell + g)) for g in range(1, groups)]
+                if any(other is not None and level_of(other) == last for other in others):
+                    self.due[node, cell] = (*due[: last - 1], due[last - 1] + 1, -1)
+
+
+def _coarsest(nearest: Key, offset: Key, due: Key) -> int:
+    """The coarsest level at which the offset leads no farther than `due`."""
+    total = tuple(a + b for a, b in zip(nearest, offset, strict=True))
+    for level in range(len(total)):
+        if slab(total, level) <= due:
+            return min(level, level_of(nearest))
+    raise ValueError("the graph is not causal")
+
+
+def _latest(due: Key, offset: Key, level: int) -> Key:
+    """The latest moment of that level from which `offset` leads no farther than `due`."""
+    free, end = level_of(offset) + 1, level_of(due) + 1
+    count = min(free, end)
+    latest = [d - o for d, o in zip(due[:count], offset, strict=False)]
+    if free < end or level + 1 < count:  # the slab it falls in is not complete by then
+        del latest[level + 1 :]
+        latest[-1] -= 1
+    return (*latest, *(inf,) * (len(due) - len(latest)))
