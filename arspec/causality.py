@@ -236,11 +236,9 @@ def _leaks(run: Nearest, bound: Bound) -> list[Leak]:
         path, start = run.witness(graph.head, cell)
         totals = [start, *(total for _, total in path)]
         above = [exceeds(total) for total in totals]
-        rises = (
-            [k for k in range(len(path)) if above[k + 1] and not above[k]]
-            or [k for k in range(len(path)) if above[k + 1] and totals[k + 1] > totals[k]]
-            or [0]
-        )
+        rises = [k for k in range(len(path)) if above[k + 1] and not above[k]]
+        if not rises:  # it never was in the past: the first read that goes ahead, else the first
+            rises = [k for k in range(len(path)) if totals[k + 1] > totals[k]][:1] or [0]
         link = path[rises[-1]][0] if path else None
         place = (link.reader, link.read) if link else (graph.head, -1)
         if place not in leaks:

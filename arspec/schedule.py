@@ -15,8 +15,10 @@ complete, for all columns of the row at once. Chosen is, from the head backwards
 
 In one dimension: in the step that draws t, v is evaluated at position t - max(0, nearest(v) + 1),
 unless a reader looks ahead of it. Since every node is evaluated exactly once per position, drawing
-all positions costs the operations of one parallel forward. The dual of `due` is `until`: the last reader of v at i is evaluated before more
-than ``key(anchor(i)) + until(v)`` is drawn, so what a cache holds is the interval between the two.
+all positions costs the operations of one parallel forward.
+
+The dual of `due` is `until`: the last reader of v at i is evaluated before more than
+``key(anchor(i)) + until(v)`` is drawn, so what a cache holds is the interval between the two.
 
 Compare Halide's split of algorithm and schedule (Ragan-Kelley et al. 2013): the parallel forward
 is the schedule "all positions at once", the sampler "key order outermost".
