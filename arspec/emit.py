@@ -56,6 +56,7 @@ def emit(model: Model, proof: Proof) -> str:
     context = _context(model, term, network, proof)
     context["blocks"] = [_block_text(model, one) for one in blocks]
     body = _render("model.py.j2", context)
+    context["constants"] = _used_constants(model, body)
     pieces = library().needed(body)
     text = _render(
         "file.py.j2",
@@ -67,6 +68,17 @@ def emit(model: Model, proof: Proof) -> str:
         },
     )
     return seal(tidy(text))
+
+
+def _used_constants(model: Model, body: str) -> list[str]:
+    """The params that the code uses by name: changing the others in the file would do nothing."""
+    words = set(re.findall(r"\w+", body))
+    kept: list[str] = []
+    for name, number in reversed(list(model.constants.items())):
+        if name in words:
+            words.update(re.findall(r"\w+", number.text))
+            kept.insert(0, f"{name} = {number.text}")
+    return kept
 
 
 def spec_hash(model: Model) -> str:
@@ -326,11 +338,9 @@ def _context(model: Model, term: TermModel, network: BlockClass, proof: Proof) -
     statements = _statements(network)
     words = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", " ".join([*statements, term.head.code])))
     encoded = [line for v in [target, *conditions] for line in _encoding(v, words)]
-    constants = [f"{name} = {number.text}" for name, number in model.constants.items()]
     return {
         "doc": _docstring(_header(model, proof)),
         "name": class_name(spec.name),
-        "constants": constants,
         "modules": [
             *_modules(network),
             *(f"self.{m.attribute} = {m.construct}" for m in term.head.modules),
