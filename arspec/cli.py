@@ -318,7 +318,7 @@ def verify(spec: str, params: dict[str, str]) -> int:
 @_command("schema", "arspec schema > arspec.schema.json")
 def schema() -> int:
     """Print the JSON Schema of the language, for editors."""
-    from arspec.spec import json_schema
+    from arspec.document import json_schema
 
     _print_json(json_schema())
     return FINE

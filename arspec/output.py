@@ -12,7 +12,7 @@ from arspec.graph import ALL, UPTO, Read
 from arspec.heads import Drawn, Head
 from arspec.program import HeadLine, Instance, Missing, Module
 from arspec.scope import Scope
-from arspec.spec import Path
+from arspec.source import Path
 from arspec.values import Features, Group, Info, Num, Ref, product_text
 
 

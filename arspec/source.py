@@ -82,6 +82,8 @@ class Sequence:
 
 
 Tree = Scalar | Mapping | Sequence
+Path = tuple[str | int, ...]
+"""Where a value stands: the keys and indices that lead to it."""
 
 
 def decode(data: bytes, filename: str = "<spec>") -> str:

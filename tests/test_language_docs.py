@@ -23,11 +23,11 @@ import yaml
 from arspec import compiler
 from arspec.causality import diagnostics
 from arspec.diagnostics import MESSAGES, SpecError
+from arspec.document import Document, VariableModel
 from arspec.expressions import FUNCTIONS
 from arspec.heads import HEADS
 from arspec.heads.base import Head
 from arspec.layers import OPS, Op, Weighted
-from arspec.spec import Document, VariableModel
 
 PAGE = (Path(__file__).parents[1] / "docs" / "language.md").read_text(encoding="utf-8")
 KINDS = ("", "network", "part")

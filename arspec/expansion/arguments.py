@@ -16,7 +16,8 @@ from arspec.expressions import parse
 from arspec.layers import Use
 from arspec.program import Instance, Module
 from arspec.scope import Scope
-from arspec.spec import Block, Line, Path
+from arspec.source import Path
+from arspec.spec import Block, Line
 from arspec.values import (
     Group,
     Num,

@@ -14,7 +14,8 @@ from arspec.frame import Frame
 from arspec.graph import Bound, Graph, Node, Read
 from arspec.names import local
 from arspec.scope import Shared
-from arspec.spec import Path, Spec
+from arspec.source import Path
+from arspec.spec import Spec
 from arspec.values import (
     Grid,
     Info,

@@ -16,7 +16,8 @@ from arspec.layers import Op, Use
 from arspec.names import local
 from arspec.program import Instance, Missing, Module, ProgramLine
 from arspec.scope import Scope
-from arspec.spec import Body, Line, Path
+from arspec.source import Path
+from arspec.spec import Body, Line
 from arspec.values import (
     Features,
     Group,

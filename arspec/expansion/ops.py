@@ -23,7 +23,7 @@ from arspec.graph import UPTO, Read
 from arspec.layers import Facts, Op, Site, Weighted
 from arspec.program import Instance, Missing, Module
 from arspec.scope import Scope
-from arspec.spec import Path
+from arspec.source import Path
 from arspec.values import (
     KNOWN,
     AxisName,

@@ -14,8 +14,7 @@ from arspec.expansion.growing import Growing
 from arspec.expressions import Expr, Name, Range, parse
 from arspec.layers.linear import Linear
 from arspec.scope import Scope
-from arspec.source import Scalar, locate
-from arspec.spec import Path
+from arspec.source import Path, Scalar, locate
 from arspec.values import (
     Extent,
     Info,

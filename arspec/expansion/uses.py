@@ -15,7 +15,8 @@ from arspec.layers import Use
 from arspec.names import local
 from arspec.program import Call, Instance, ProgramLine, UseLine
 from arspec.scope import Scope
-from arspec.spec import Block, Line, Path
+from arspec.source import Path
+from arspec.spec import Block, Line
 from arspec.values import (
     Features,
     Group,
