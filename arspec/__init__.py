@@ -55,6 +55,9 @@ def build(spec: SpecLike, /, **params: Any) -> nn.Module:
 
 def verify(spec: SpecLike, /, **params: Any) -> Report:
     """Compile the spec and measure what was proven: causality, receptive field, gradients."""
+    from arspec import compiler
+
+    compiler.analyse(spec, params)  # a wrong spec is told before torch is imported
     from arspec import verifier
 
     return verifier.verify(spec, params)

@@ -117,6 +117,8 @@ def _settings(
         name, equals, text = value.partition("=")
         if not (equals and name.strip() and text.strip()):
             raise click.BadParameter(f"`{value}` is not NAME=VALUE, such as width=64")
+        if name.strip() in settings:
+            raise click.BadParameter(f"`{name.strip()}` is set twice")
         settings[name.strip()] = text.strip()
     return settings
 

@@ -115,6 +115,9 @@ class Declarations:
         if name in self.numbers:
             return
         path: Path = ("params", name)
+        if name in active and name in self.settings:
+            why = "it needs itself"
+            refuse("AR124", None, name=name, value=self.settings[name], why=why)
         if name in active:
             cycle = " -> ".join([*active[active.index(name) :], name])
             refuse("AR110", self.spec.span(path), cycle=cycle)
@@ -142,7 +145,13 @@ class Declarations:
         if isinstance(value, Range):
             self._window_param(name, self.spec.params.get(name), written, [*active, name])
             return
-        result = evaluate(value, lambda n: scope.number_named(n).value)
+        try:
+            result = evaluate(value, lambda n: scope.number_named(n).value)
+        except SpecError as found:
+            if name not in self.settings:
+                raise
+            why = found.diagnostics[0].message
+            refuse("AR124", None, name=name, value=self.settings[name], why=why)
         self.numbers[name] = Num(result, const)
         self.constants[const] = Num(result, number_text(value, scope))
 
@@ -381,6 +390,8 @@ class Declarations:
                 delayed = True
                 del weights["channel"]
             rows.append(tuple(weights.get(axis, 0) for axis in target.axes))
+        if len(set(rows)) < len(rows):
+            refuse("AR120", self.spec.span(path), what="an axis stands there twice")
         missing = [a for j, a in enumerate(target.axes) if not any(row[j] for row in rows)]
         if missing:
             refuse(
@@ -408,10 +419,6 @@ class Declarations:
             for axis, weight in self._sum(expr.right, target, path).items():
                 left[axis] = left.get(axis, 0) + weight
             return left
-        if isinstance(expr, Binary) and expr.operator == "*":
-            number, axis_expr = expr.left, expr.right
-            value = evaluate(number, lambda n: self.numbers[n.parts[0]].value)
-            return {a: w * int(value) for a, w in self._sum(axis_expr, target, path).items()}
         refuse(
             "AR120",
             self.spec.span(path),

@@ -356,7 +356,7 @@ def _context(model: Model, term: TermModel, network: BlockClass, proof: Proof) -
         **_sampler_context(term, target),
         "smoke": _smoke(target, conditions, term.limits),
         "summary": summary(model, proof),
-        "codec": target.codec if target.codec == "mu_law" else None,
+        "codec": target.codec,
         "count": target.count.text,
     }
 

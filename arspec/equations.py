@@ -377,6 +377,8 @@ class Evaluator:
         left, right = self.value(expr.left), self.value(expr.right)
         if isinstance(left, Num) and isinstance(right, Num):
             return self._number(expr)
+        if expr.operator == "/" and isinstance(right, Num) and right.value == 0:
+            refuse("AR411", expr.span, expression=text(expr))
         terms = [self.term(left, expr.left), self.term(right, expr.right)]
         joined = self._joined(expr, terms)
         level = {"+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "**": _POWER}[expr.operator]

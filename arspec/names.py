@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import builtins
 
-METHODS = frozenset({"start", "step", "sample", "log_prob", "head"})
+METHODS = frozenset(
+    ["start", "step", "sample", "log_prob", "head", "head_bias", "distribution", "encode", "decode"]
+)
 
 _CALL_PARAMETERS = """
     batch shape prompt observed temperature top_k top_p generator lengths reduce compile
     min_length max_length x x_prev state self
+    at channel device drawn every full given inside kept key module modes place places training
 """
 CALL_PARAMETERS = frozenset(_CALL_PARAMETERS.split())
 
@@ -27,12 +30,12 @@ MODULE_ATTRIBUTES = frozenset(_MODULE_ATTRIBUTES.split())
 """The public attributes of an `nn.Module`; a test compares them with torch's own."""
 
 _CODE = "F nn torch math Tensor dtype params repeat shift shift_or concat_elu scale_levels"
-_TAKEN = {*dir(builtins), *_CODE.split(), "concatenate", "gaussian_parameters", "channel_groups"}
+TAKEN = {*dir(builtins), *_CODE.split(), "concatenate", "gaussian_parameters", "channel_groups"}
 
 
 def local(name: str) -> str:
     """The Python variable of a line: its own name, with `_` where that would shadow something."""
-    return f"{name}_" if name in _TAKEN else name
+    return f"{name}_" if name in TAKEN else name
 
 
 def constant(name: str) -> str:

@@ -111,7 +111,7 @@ def _projected(
     if linear.weight_norm:
         root.missing.append(Missing("`weight_norm`", span))
     if head.tied is not None:
-        owner, shared = builder._tied(head.tied, (*path, "tied"), scope)
+        owner, shared, rows = builder._tied(head.tied, (*path, "tied"), scope)
         if shared.features.width != own.width:
             refuse(
                 "AR301",
@@ -120,6 +120,10 @@ def _projected(
                 left=shared.features.width,
                 right=own.width,
             )
+        if rows != drawn.count.value:
+            what = f"the symbols of `{head.tied}` and of the head"
+            at = builder.spec.span((*path, "tied"))
+            refuse("AR301", at, what=what, left=rows, right=drawn.count.value)
         if drawn.channels > 1:
             root.missing.append(Missing("a tied head over several channels", span))
         if not bias:

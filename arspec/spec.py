@@ -25,7 +25,7 @@ from arspec.document import (
 from arspec.expressions import FUNCTIONS, Expr, parse
 from arspec.heads import HEADS
 from arspec.layers import OPS, Op, Use
-from arspec.names import CALL_PARAMETERS, METHODS, MODULE_ATTRIBUTES
+from arspec.names import CALL_PARAMETERS, METHODS, MODULE_ATTRIBUTES, TAKEN
 from arspec.source import Path
 
 # --------------------------------------------------------------------------- what parsing gives
@@ -164,13 +164,19 @@ class _Reader:
             for axis in (str(axis).split("/")[0].strip() for axis in model.axes):
                 self.globals.setdefault(axis, f"an axis of `{name}`")
         generate = self._generate()
-        for name in doc.variables:
+        for name, variable in doc.variables.items():
+            if name in TAKEN:
+                self._key_error(
+                    "AR106", ("variables", name), name=name, why="the emitted code uses that name"
+                )
+            if variable.classes is not None:
+                self.globals.setdefault(f"{name}_one_hot", f"`{name}` as one-hot")
             if name not in dict(generate) and name in CALL_PARAMETERS:
                 self._key_error(
                     "AR106",
                     ("variables", name),
                     name=name,
-                    why="the calls of every compiled model have a parameter of that name",
+                    why="the calls of every compiled model use that name",
                 )
         for op in doc.defaults:
             known = {**OPS}

@@ -23,7 +23,7 @@ from pieces.attention import (
     WindowedSelfAttention,
     rotate,
 )
-from pieces.codec import mu_law_decode, mu_law_encode
+from pieces.codec import bytes_decode, bytes_encode, mu_law_decode, mu_law_encode
 from pieces.conv1d import CausalConv1d, StrictlyCausalConv1d, WindowConv1d
 from pieces.conv2d import MaskedConv2dA, MaskedConv2dB, WindowConv2d
 from pieces.embedding import Embedding, PositionEmbedding, sinusoidal
@@ -603,3 +603,12 @@ def test_a_piece_says_what_it_does_in_a_few_lines(name: str) -> None:
     text = ast.get_docstring(node)
     assert text
     assert len([line for line in text.splitlines() if line]) <= 4
+
+
+def test_bytes_round_trip() -> None:
+    text = bytes(range(256)) + "größer".encode()
+    symbols = bytes_encode(text)
+    assert symbols.dtype == torch.long
+    assert symbols.tolist() == list(text)
+    assert bytes_decode(torch.cat([symbols, torch.tensor([256])])) == text
+    assert bytes_decode(bytes_encode(b"")) == b""

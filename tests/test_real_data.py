@@ -412,28 +412,28 @@ def test_uniform_and_independent_pixels_of_mnist() -> None:
         "name": "independent",
         "variables": {
             "image": {"levels": 2, "axes": ["row", "col"]},
-            "place": {"classes": 784, "axes": ["row", "col"], "known": "all"},
+            "pixel": {"classes": 784, "axes": ["row", "col"], "known": "all"},
         },
         "generate": "image",
-        "network": {"rate": {"embed": 1, "of": "place"}},
+        "network": {"rate": {"embed": 1, "of": "pixel"}},
         "head": "bernoulli",
     }
     model = compiled(spec)
     with np.load(DATA / "images" / "binarized_mnist_static_packbits.npz") as file:
         train = np.unpackbits(file["train"], axis=1)
         test = np.unpackbits(file["test"], axis=1).reshape(-1, 28, 28)
-    place = torch.arange(784).view(1, 28, 28)
+    pixel = torch.arange(784).view(1, 28, 28)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
         x = torch.from_numpy(test).long()
-        nats = -model.log_prob(x[:10], place=place.expand(10, -1, -1))  # type: ignore[operator]
+        nats = -model.log_prob(x[:10], pixel=pixel.expand(10, -1, -1))  # type: ignore[operator]
         assert nats.mean().item() == pytest.approx(543.427, abs=6e-4)
         rates = (train.sum(0) + 1) / (len(train) + 2)  # Laplace's rule: never 0 or 1
         logits = torch.from_numpy(np.log(rates / (1 - rates)))[:, None]
         model.rate.weight.copy_(logits)  # type: ignore[union-attr, operator]
         model.head.weight.fill_(1)  # type: ignore[union-attr, operator]
-        nats = -model.log_prob(x, place=place.expand(len(x), -1, -1))  # type: ignore[operator]
+        nats = -model.log_prob(x, pixel=pixel.expand(len(x), -1, -1))  # type: ignore[operator]
     assert nats.mean().item() == pytest.approx(205.793, abs=5e-4)
 
 

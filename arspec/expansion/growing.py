@@ -54,6 +54,7 @@ class Growing:
     active: list[str] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=dict)  # greatest lengths of axes
+    tables: dict[int, int] = field(default_factory=dict)  # embeddings that can be shared
     held: set[int] = field(default_factory=set)  # nodes that only stood in for later lines
     expressions: dict[Path, Expr] = field(default_factory=dict)
 

@@ -127,6 +127,7 @@ class Lines(Ops):
                 previous = None
         if errors:
             raise SpecError(errors)
+        _distinct(instance)
         last = body.lines[-1]
         if len(last.names) > 1:
             value = Group(tuple(scope.values[name] for name in last.names))
@@ -342,3 +343,15 @@ class Lines(Ops):
         self, line: Line, scope: Scope, name: str, previous: Value | None, instance: Instance
     ) -> Value:
         raise NotImplementedError
+
+
+def _distinct(instance: Instance) -> None:
+    """No two modules of a class under one attribute: `a` given `b` makes `a_b`."""
+    owner: dict[str, str] = {}
+    for line in instance.lines:
+        attributes = [module.attribute for module in line.modules]
+        for attribute in [*attributes, *([line.use.attribute] if line.use else [])]:
+            if attribute in owner:
+                other = f"a part of line `{owner[attribute]}`"
+                refuse("AR107", line.span, name=attribute, other=other)
+            owner[attribute] = line.name

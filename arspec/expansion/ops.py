@@ -181,6 +181,8 @@ class Ops(Settings):
         if facts.state:
             reads += [Read(node, reach, blame) for reach in facts.state]
             self.drafts[node] = (*self.drafts[node][:4], tuple(reads))
+        if facts.table and "." not in attribute:
+            self.tables[node] = facts.table
         if facts.cut is not None:
             self.cuts.append(Cut(facts.reads[0][0].node, facts.cut, facts.mask, blame))
         if facts.missing:

@@ -100,12 +100,13 @@ class Settings(Growing):
         if max(abs(low.value), abs(high.value)) > 1_000_000:
             refuse("AR116", span, what="an offset", limit="1,000,000")
 
-    def _tied(self, raw: str, path: Path, scope: Scope) -> tuple[str, Info]:
-        """The line whose weight is shared: its attribute as code, and its facts."""
+    def _tied(self, raw: str, path: Path, scope: Scope) -> tuple[str, Info, int]:
+        """The embedding whose weight is shared: its attribute, its facts, how many symbols."""
         value = scope.simple(raw, self.spec.span(path))
-        if not isinstance(value, Ref) or value.node < self.globals:
-            self._fail(self.spec.span(path), f"`{raw}` is not a line with a weight")
-        return f"self.{raw}", value.info
+        if not isinstance(value, Ref) or value.node not in self.tables:
+            what = f"`{raw}` is not an embedding of symbols"
+            self._fail(self.spec.span(path), what, "name a line such as `tokens: {embed: 512}`")
+        return f"self.{raw}", value.info, self.tables[value.node]
 
     def projection(self, **written: Any) -> Linear:
         """A linear map that no line writes out: it follows the defaults of `linear`."""

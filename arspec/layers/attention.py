@@ -56,7 +56,7 @@ class Attention(Weighted):
             + 2 * inner_kv * (source_width + bias)
             + out.width * (inner + bias)
         )
-        piece, arguments, missing = self._code(site, mask)
+        piece, arguments, missing = self._code(site, mask, dim)
         same = "" if width.text == x.features.text else f", outputs={out.text}"
         return Facts(
             grid=x.grid,
@@ -86,9 +86,11 @@ class Attention(Weighted):
         until = {"none": EVERYWHERE, "B": PRESENT, "A": PAST}[mask]
         return site.x, site.frame.prefix(until, window, every, along), mask
 
-    def _code(self, site: Site, mask: str) -> tuple[str, str, str | None]:
+    def _code(self, site: Site, mask: str, dim: int) -> tuple[str, str, str | None]:
         """The piece, the arguments of its own, and what of the settings has no code yet."""
-        drop = site.resolve_number(self.drop, "drop")
+        drop = site.number("drop", 0, whole=False)
+        if drop.value >= 1:
+            site.fail("AR312", "drop", setting="drop", value=drop.value, need="below 1")
         dropout = f", dropout={drop.text}" if drop.value else ""
         if self.over is not None:
             return "", "", "attention over a memory"
@@ -107,7 +109,9 @@ class Attention(Weighted):
             if self.rope is None or self.alibi or not plain:
                 return "", "", "grouped query heads or `rope` with these settings"
             kv_heads = site.resolve_number(self.kv_heads or self.attention, "kv_heads")
-            base = site.resolve_number(self.rope, "rope")
+            base = site.number("rope", 1, whole=False)
+            if dim % 2:
+                site.fail("AR310", "rope", width=dim, parts=2)
             return "RotaryCausalSelfAttention", f", {kv_heads.text}, {base.text}{dropout}", None
         if self.alibi:
             missing = None if plain else "`alibi` with these settings"

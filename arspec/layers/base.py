@@ -128,6 +128,7 @@ class Facts:
     state: tuple[Reach, ...] = ()
     mask: str = ""
     batched: bool = True
+    table: int = 0  # of an embedding: how many symbols have a row in its weight
     cut: tuple[int, ...] | None = None  # the earliest offset that an inferred mask hides
 
 

@@ -68,9 +68,11 @@ class Embed(Weighted):
         construct: str | None = f"Embedding({x.symbols.text}, {out.text})"
         parameters = x.symbols.value * out.width
         if self.tied is not None:
-            owner, shared = site.resolve_tied(self.tied, "tied")
+            owner, shared, rows = site.resolve_tied(self.tied, "tied")
             construct, parameters = None, 0
             call = f"F.embedding({call}, {owner}.weight)"
+            if rows != x.symbols.value:
+                site.fail("AR301", "tied", left=rows, right=x.symbols.value, what="tied symbols")
             if shared.features.width != out.width:
                 site.fail(
                     "AR301", "tied", left=shared.features.width, right=out.width, what="tied weight"
@@ -89,6 +91,7 @@ class Embed(Weighted):
             due=min(x.due, DERIVED),
             construct=construct,
             call=call,
+            table=int(x.symbols.value) if construct else 0,
             parameters=int(parameters),
             operations=0,
             missing="an embedding of several channels" if several else missing_setting(self),
@@ -134,6 +137,11 @@ class Weight(Op):
             box = site.resolve_window(self.within, "within").boxes[0][None]
             assert isinstance(box, tuple)
             low, high = (bound.text if bound.text else None for bound in box)
+            inside = (low is None or box[0].value < init.value) and (
+                high is None or init.value < box[1].value
+            )
+            if not inside:
+                site.fail("AR312", "init", setting="init", value=init.value, need="inside `within`")
         if low is None and high is None:
             construct = f"nn.Parameter(torch.full(({width.text},), {_real(init)}))"
             call = "{self}"

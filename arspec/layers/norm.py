@@ -26,7 +26,7 @@ class Norm(Op):
             site.without_effect("bias")
         if self.norm != "group":
             site.without_effect("groups")
-        eps = site.resolve_number(self.eps, "eps")
+        eps = site.number("eps", 0, whole=False)
         text = x.features.text
         tail = "" if eps.value == 1e-5 else f", eps={eps.text}"
         reach: Reach = site.frame.point(ALL)

@@ -11,6 +11,8 @@ from arspec.frame import Frame, Taps, is_raster
 from arspec.layers.base import Op, Weighted
 from arspec.values import DRAWN, KNOWN, AxisName, Extent, Features, Info, Num, Ref, Stride, Window
 
+MAX_SETTING = 10_000_000
+
 
 @dataclass(frozen=True)
 class Site:
@@ -29,7 +31,7 @@ class Site:
     resolve_number: Callable[[Any, str], Num]
     resolve_window: Callable[[Any, str], Window]
     resolve_node: Callable[[Any, str], Ref | AxisName]
-    resolve_tied: Callable[[Any, str], tuple[str, Info]]
+    resolve_tied: Callable[[Any, str], tuple[str, Info, int]]
     setting_span: Callable[[str], Span]
     limit: Callable[[str, int], None]
 
@@ -62,6 +64,9 @@ class Site:
             self.fail("AR312", setting, setting=setting, value=number.value, need="a whole number")
         if low is not None and number.value < low:
             self.fail("AR312", setting, setting=setting, value=number.value, need=f">= {low}")
+        if abs(number.value) > MAX_SETTING:
+            need = f"at most {MAX_SETTING:,}"
+            self.fail("AR312", setting, setting=setting, value=number.value, need=need)
         return number
 
     def rates(self, setting: str) -> dict[str, Num]:

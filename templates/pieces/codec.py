@@ -1,4 +1,4 @@
-"""Companding of audio."""
+"""Audio and text as symbols."""
 
 import math
 
@@ -22,3 +22,13 @@ def mu_law_decode(symbols: Tensor, classes: int = 256) -> Tensor:
     mu = classes - 1
     companded = 2 * symbols.float() / mu - 1
     return companded.sign() * ((1 + mu) ** companded.abs() - 1) / mu
+
+
+def bytes_encode(text: bytes) -> Tensor:
+    """Bytes to integers 0 .. 255, (len(text),)."""
+    return torch.tensor(list(text), dtype=torch.long)
+
+
+def bytes_decode(symbols: Tensor) -> bytes:
+    """Integers (n,) to bytes; symbols that are no byte, such as an end mark, are left out."""
+    return bytes(symbol for symbol in symbols.tolist() if symbol < 256)

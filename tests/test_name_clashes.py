@@ -1,0 +1,89 @@
+"""Names that the emitted code needs for itself are refused, never shared in silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from arspec import compiler
+from arspec.diagnostics import SpecError
+
+
+def spec(network: dict[str, Any], **more: Any) -> dict[str, Any]:
+    variables = {"x": {"classes": 3, "axes": ["time"]}, **more.pop("variables", {})}
+    base = {"name": "q", "variables": variables, "generate": "x", "head": "categorical"}
+    return {**base, "network": network, **more}
+
+
+LABEL = {"lab": {"classes": 3}}
+CLASHES = {
+    "one-hot of a condition": spec(
+        {"m_one_hot": {"conv": 2, "to": 3}, "c": {"conv": 3, "to": 3, "of": "m"},
+         "out": "m_one_hot + c"},
+        variables={"m": {"classes": 3, "axes": ["time"], "known": "all"}},
+    ),
+    "one-hot of the target": spec(
+        {"x_one_hot": {"conv": 2, "to": 3}, "out": "x_one_hot + x(time - 1)"}
+    ),
+    "a projection of what is given": spec(
+        {"a": {"conv": 2, "to": 3, "given": "lab"}, "a_lab": {"linear": 3}, "out": "a + a_lab"},
+        variables=LABEL,
+    ),
+    "a comma key": spec(
+        {"a, b": {"conv": 2, "to": 4}, "a_b": {"linear": 4, "of": "a"}, "out": "b + a_b"}
+    ),
+    "the distribution": spec({"distribution": {"conv": 2, "to": 4}}),
+    "a local of sample": spec(
+        {"out": {"conv": 2, "to": 4, "given": "device"}}, variables={"device": {"classes": 3}}
+    ),
+    "a module": spec(
+        {"out": {"conv": 2, "to": 4, "given": "torch"}}, variables={"torch": {"classes": 3}}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLASHES)
+def test_a_clash_is_an_error(name: str) -> None:
+    with pytest.raises(SpecError) as found:
+        compiler.analyse(CLASHES[name])
+    assert {one.code for one in found.value.diagnostics} <= {"AR106", "AR107"}
+
+
+EMBEDDED = {"embed": 4, "of": "x(time - 1)"}
+MISUSES = {
+    "tied to an equation": spec(
+        {"out": "x(time - 1)"}, head={"categorical": 1, "tied": "out"}),
+    "tied to a chain": spec(
+        {"e": [EMBEDDED, "relu"], "out": {"linear": 4}}, head={"categorical": 1, "tied": "e"}),
+    "tied to a linear": spec(
+        {"e": {"linear": 4, "of": "x(time - 1)"}, "out": "relu(e)"},
+        head={"categorical": 1, "tied": "e"}),
+    "dropped attention": spec({"e": EMBEDDED, "out": {"attention": 2, "drop": 1.5}}),
+    "a negative eps": spec({"e": EMBEDDED, "out": {"norm": "layer", "eps": -1}}),
+    "a division by zero": spec({"e": EMBEDDED, "out": "e / 0"}),
+    "a huge dilation": spec({"out": {"conv": 2, "to": 4, "dilation": 99_999_999_999}}),
+    "a start out of bounds": spec(
+        {"w": {"weight": 4, "within": "0..1", "init": 2}, "e": EMBEDDED, "out": "e * w"}),
+    "a negative base": spec({"e": EMBEDDED, "out": {"attention": 2, "rope": -1}}),
+    "an odd width of heads": spec(
+        {"e": {"embed": 6, "of": "x(time - 1)"}, "out": {"attention": 2, "rope": 10000}}),
+    "an order with a product": spec({"out": {"conv": 2, "to": 4}}, order=["time * 2"]),
+    "an order with an axis twice": spec({"out": {"conv": 2, "to": 4}}, order=["time", "time"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISUSES)
+def test_a_misuse_is_an_error(name: str) -> None:
+    with pytest.raises(SpecError) as found:
+        compiler.analyse(MISUSES[name])
+    assert found.value.diagnostics
+
+
+@pytest.mark.parametrize("value", ["9**9**9", "width", "(", "wdith * 2"])
+def test_a_value_from_outside_is_blamed_as_such(value: str) -> None:
+    with pytest.raises(SpecError) as found:
+        compiler.analyse("wavenet", {"width": value})
+    (error,) = found.value.diagnostics
+    assert error.code == "AR124"
+    assert error.span is None
