@@ -617,7 +617,8 @@ MESSAGES: dict[str, Message] = {
     "AR303": Message(
         "even window",
         "a centred window cannot have an even size: {size}",
-        "Without a mask a window is centred on its position; an even one has no centre.",
+        "A window is centred on its position, in one dimension without a mask, in several always; "
+        "an even one has no centre.",
         "Write an odd size, or the span itself, such as `-1..2`.",
     ),
     "AR304": Message(

@@ -295,6 +295,9 @@ class _Reader:
 
         names = [name for name, _ in generate]
         value = self.document.head
+        if value is None:
+            self._key_error("AR102", ("head",), key="head")
+            return {}
         by_variable = isinstance(value, dict) and value and all(name in names for name in value)
         given = (
             {name: (v, ("head", name)) for name, v in value.items()}
