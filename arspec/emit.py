@@ -283,7 +283,7 @@ def _use_statements(
         targets = [*outputs, *(wanted.get(n, "_") for n in child.exports)]
         arguments = ", ".join([*call.inputs.values(), *free])
         return [f"{', '.join(targets)} = self.{use.attribute}({arguments}){comment}"]
-    loop = _loop_name(one, child.block)
+    loop = _loop_name(one, child.block, [*child.exports, *map(local, use.zipped)])
     carried = list(zip(fixed, outputs, strict=False))
     starts = [(target, call.inputs[name]) for name, target in carried]
     statements = []
@@ -294,14 +294,13 @@ def _use_statements(
         statements.append(f"{name}: list[Tensor] = []")
     held = dict(carried)
     zipped = {local(name): code for name, code in use.zipped.items()}
-    arguments = ", ".join(
-        [held.get(n, n if n in zipped else call.inputs[n]) for n in call.inputs] + free
-    )
+    each = {name: f"{loop}_{name}" for name in zipped}
+    arguments = ", ".join([held.get(n, each.get(n, call.inputs[n])) for n in call.inputs] + free)
     targets = [*outputs, *(f"{loop}_{n}" if n in wanted else "_" for n in child.exports)]
     source = f"self.{use.attribute}"
     variables = loop
     if zipped:
-        variables = ", ".join([loop, *zipped])
+        variables = ", ".join([loop, *each.values()])
         source = f"zip({source}, {', '.join(zipped.values())}, strict=True)"
     statements.append(f"for {variables} in {source}:")
     statements.append(f"    {', '.join(targets)} = {loop}({arguments}){comment}")
@@ -323,9 +322,13 @@ def _mentioned(one: BlockClass, name: str) -> bool:
     return False
 
 
-def _loop_name(one: BlockClass, block: str) -> str:
+def _loop_name(one: BlockClass, block: str, parts: Sequence[str]) -> str:
+    """The name of one repetition: neither it nor those of its parts may be a line's."""
     taken = {target for line in one.first.lines for target in line.targets} | set(one.first.inputs)
-    return local(block) if local(block) not in taken else f"{block}_"
+    name = local(block)
+    while {name, *(f"{name}_{part}" for part in parts)} & taken:
+        name += "_"
+    return name
 
 
 # -------------------------------------------------------------------------------------- the model

@@ -34,6 +34,7 @@ class Scope:
     later: Mapping[str, Ref] = field(default_factory=dict)  # lines below, as far as guessed
     guessing: bool = False
     recursive: set[str] = field(default_factory=set)
+    lines: frozenset[str] = frozenset()  # the names of all lines of the body
 
     def lookup(self, name: Name) -> Value:
         """What a name stands for; a dot looks inside a block that was used."""
@@ -74,6 +75,12 @@ class Scope:
         near = nearest_name(name, known_names)
         hint = f"did you mean `{near}`?" if near else None
         refuse("AR105", span, name=name, help=hint)
+
+    def made_name(self, name: str, span: Span, why: str) -> str:
+        """A name that the emitted code needs for itself; no line may have it."""
+        if name in self.lines:
+            refuse("AR107", span, name=name, other=why, help=f"rename the line `{name}`")
+        return name
 
     def number_named(self, name: Name) -> Num:
         value = self.lookup(name)

@@ -34,6 +34,16 @@ CLASHES = {
         {"a, b": {"conv": 2, "to": 4}, "a_b": {"linear": 4, "of": "a"}, "out": "b + a_b"}
     ),
     "the distribution": spec({"distribution": {"conv": 2, "to": 4}}),
+    "the list of a repeated line": spec(
+        {"stem": {"conv": 2, "to": 4}, "layers": {"use": "layer", "repeat": 2},
+         "layers_skip": {"linear": 4}, "s": "sum(layers.skip)", "out": "layers_skip + s"},
+        blocks={"layer(a)": {"skip": {"conv": 2}, "out": "a + skip"}},
+    ),
+    "an output of a pair": spec(
+        {"stem": {"conv": 2, "to": 4}, "layers": {"use": "two", "of": ["stem", "stem"]},
+         "layers_0": {"linear": 4, "of": "stem"}, "u, v": "layers", "out": "layers_0 + u + v"},
+        blocks={"two(a, b)": {"out": "a + b, b"}},
+    ),
     "a local of sample": spec(
         {"out": {"conv": 2, "to": 4, "given": "device"}}, variables={"device": {"classes": 3}}
     ),

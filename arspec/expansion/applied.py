@@ -76,7 +76,8 @@ class Stack:
                 help="look at a line that is a single node",
             )
         scope.shared.exports.setdefault(first.block, set()).add(part)
-        code = local(f"{self.line}_{part}")
+        why = f"`{'.'.join(name.parts)}` in the emitted code"
+        code = scope.made_name(local(f"{self.line}_{part}"), name.span, why)
         if self.repeated:
             return Series(tuple(members), code)  # type: ignore[arg-type]
         return members[0].named(code)  # type: ignore[union-attr]

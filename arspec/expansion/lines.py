@@ -37,6 +37,7 @@ class Lines(Ops):
         """Expand a body's lines; returns its output. Lines that refer to later ones are a
         recursion: their facts are guessed and the body is expanded until the guess holds."""
         names = {name for line in body.lines for name in line.names}
+        scope.lines = frozenset(names)
         if not self._refers_ahead(body, names):
             return self._lines(body, scope, path, first, instance)
         start = len(self.drafts)
@@ -177,7 +178,9 @@ class Lines(Ops):
                 if not isinstance(value, Ref):
                     self._fail(part.span, "only single nodes can stand side by side")  # type: ignore[union-attr]
                 members.append(value)
-            targets = tuple(f"{local(line.attribute)}_{i}" for i in range(len(members)))
+            made = [f"{local(line.attribute)}_{i}" for i in range(len(members))]
+            why = f"a part of line `{line.attribute}`"
+            targets = tuple(scope.made_name(one, line.span, why) for one in made)
             if len(line.names) > 1:
                 if len(line.names) != len(members):
                     refuse("AR123", line.span, names=len(line.names), parts=len(members))

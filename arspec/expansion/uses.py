@@ -79,7 +79,7 @@ class Uses(Arguments):
             calls.append(call)
             self._carry(block, current, one.result, lists)
         output = applied[-1].result
-        carried = self._carried_names(line, output)
+        carried = self._carried_names(line, output, scope)
         if isinstance(output, Group):
             members = tuple(m.named(c) for m, c in zip(output.members, carried, strict=True))  # type: ignore[union-attr]
             output = Group(members)
@@ -238,13 +238,15 @@ class Uses(Arguments):
             code = previous.code if isinstance(previous, Ref) else name
             current[name] = ref.named(code)
 
-    def _carried_names(self, line: Line, output: Value) -> tuple[str, ...]:
+    def _carried_names(self, line: Line, output: Value, scope: Scope) -> tuple[str, ...]:
         count = len(list(refs([output])))
         if count == 1:
             return (local(line.attribute),)
         if len(line.names) == count:
             return tuple(local(name) for name in line.names)
-        return tuple(f"{line.attribute}_{i}" for i in range(count))
+        made = [f"{line.attribute}_{i}" for i in range(count)]
+        why = f"an output of line `{line.attribute}`"
+        return tuple(scope.made_name(name, line.span, why) for name in made)
 
     def _same_masks(self, a: Instance, b: Instance, line: Line, index: int) -> None:
         if a.masks != b.masks:
