@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 
@@ -96,19 +96,9 @@ def refuse(
     raise SpecError([error(code, span, notes=notes, help=help, **fields)])
 
 
-def note(
-    code: str,
-    span: Span | None,
-    *,
-    label: str = "",
-    extra: Iterable[tuple[Span, str]] = (),
-    notes: Iterable[str] = (),
-    help: str | None = None,
-    **fields: Any,
-) -> Diagnostic:
+def note(code: str, span: Span | None, **fields: Any) -> Diagnostic:
     """Like `error`, but nothing is wrong: it is something that the user should know."""
-    message = MESSAGES[code].text.format(**{k: shorten(str(v)) for k, v in fields.items()})
-    return Diagnostic(code, "note", message, span, label, tuple(extra), tuple(notes), help)
+    return replace(error(code, span, **fields), severity="note")
 
 
 def shorten(text: str, limit: int = 80) -> str:

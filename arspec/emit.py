@@ -389,7 +389,7 @@ def _sampler_context(term: TermModel, target: Declared) -> dict[str, Any]:
         "channel_axis": target.channels > 1 or target.kind == "features",
         "discrete": target.kind != "features",
         "feature_count": int(target.count.value),
-        "top": term.head.distribution.startswith("Categorical"),
+        "top": term.head.truncated,
         "end": target.end,
     }
 

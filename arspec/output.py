@@ -67,7 +67,14 @@ def add_head(
         info = replace(info, operations=int(size.value) * fan_in)
     builder.node("head", span, info, reads)
     return HeadLine(
-        modules, code, facts.distribution, facts.size.text, facts.per_channel, parameters, missing
+        modules,
+        code,
+        facts.distribution,
+        facts.size.text,
+        facts.per_channel,
+        facts.truncated,
+        parameters,
+        missing,
     )
 
 

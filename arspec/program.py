@@ -115,6 +115,7 @@ class HeadLine:
     distribution: str
     size: str
     per_channel: bool
+    truncated: bool
     parameters: int
     missing: Missing | None
 

@@ -137,7 +137,7 @@ class Ops(Settings):
         instance: Instance,
     ) -> _Made:
         """One op becomes a node, with its projections of what is `given`."""
-        if isinstance(source, AxisName) and op.key != "embed":
+        if isinstance(source, AxisName) and not op.takes_axes:
             self._fail(
                 span,
                 f"`{source.name}` is an axis, not a node",

@@ -26,13 +26,15 @@ class Drawn:
 class HeadFacts:
     """`size`: parameters per position and channel (all channels together unless `per_channel`).
 
-    `distribution` is the Python text that builds the piece; `missing` what has no code yet.
+    `distribution` is the Python text that builds the piece; `missing` what has no code yet;
+    `truncated`: whether draws can be limited to the likeliest values (top-k, top-p).
     """
 
     size: Num
     per_channel: bool
     distribution: str
     missing: str | None = None
+    truncated: bool = False
 
 
 class Head(Strict):

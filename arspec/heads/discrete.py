@@ -18,7 +18,8 @@ class Categorical(Head):
 
     def facts(self, drawn: Drawn, components: Num) -> HeadFacts:
         missing = None if components.value == 1 else "a mixture of categoricals"
-        return HeadFacts(drawn.count, True, f"Categorical({drawn.count.text})", missing)
+        text = f"Categorical({drawn.count.text})"
+        return HeadFacts(drawn.count, True, text, missing, truncated=True)
 
 
 class Bernoulli(Head):

@@ -137,6 +137,7 @@ class Op(Strict):
 
     key: ClassVar[str]
     makes_input: ClassVar[bool] = False  # has no input of its own: learned numbers
+    takes_axes: ClassVar[bool] = False  # its input may be the positions of an axis
 
     of: Nodes | None = None
     latent: Flag = False

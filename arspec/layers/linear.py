@@ -51,6 +51,7 @@ class Embed(Weighted):
     """A learned vector per symbol, or per position of an axis (then `size` bounds its length)."""
 
     key: ClassVar[str] = "embed"
+    takes_axes: ClassVar[bool] = True
     embed: Number
     size: Number | None = None
 
@@ -168,6 +169,6 @@ def missing_setting(op: Weighted) -> str | None:
     """The general settings of a weighted op that have no code yet."""
     if op.weight_norm:
         return "`weight_norm`"
-    if op.tied is not None and op.key != "embed":
+    if op.tied is not None and not isinstance(op, Embed):
         return f"a tied `{op.key}`"
     return None
