@@ -16,11 +16,11 @@ from arspec.diagnostics import (
 )
 from arspec.equations import number_text
 from arspec.expansion import Builder
-from arspec.expressions import Binary, Expr, Name, evaluate, names, parse
+from arspec.expressions import Binary, Expr, Name, Range, evaluate, names, parse
 from arspec.frame import Frame
 from arspec.names import constant
 from arspec.scope import Scope, Shared
-from arspec.source import Path
+from arspec.source import Path, Scalar, locate
 from arspec.spec import Spec, Variable
 from arspec.values import Grid, Num
 
@@ -106,8 +106,6 @@ class Declarations:
         return expr
 
     def _origin(self, path: Path, name: str) -> Any:
-        from arspec.source import Scalar, locate
-
         node = locate(self.spec.tree, path)
         return node.inner if isinstance(node, Scalar) else node.span
 
@@ -140,8 +138,6 @@ class Declarations:
             self.used.add(other.parts[0])
             self._resolve(other.parts[0], written, [*active, name])
         scope = self._scope()
-        from arspec.expressions import Range
-
         if isinstance(value, Range):
             self._window_param(name, self.spec.params.get(name), written, [*active, name])
             return

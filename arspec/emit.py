@@ -20,6 +20,7 @@ from arspec.library import library
 from arspec.model import Declared, Model, TermModel
 from arspec.names import class_name, local
 from arspec.program import Missing, ProgramLine, UseLine
+from arspec.source import plain
 from arspec.summary import summary
 from arspec.values import tuple_text
 
@@ -83,8 +84,6 @@ def _used_constants(model: Model, body: str) -> list[str]:
 
 def spec_hash(model: Model) -> str:
     """A hash of what the spec says and of the parameters it was expanded with."""
-    from arspec.source import plain
-
     parts = [plain(model.spec.tree), {k: v.value for k, v in model.constants.items()}]
     return hashlib.sha256(json.dumps(parts, sort_keys=False, default=str).encode()).hexdigest()
 

@@ -23,8 +23,6 @@ from arspec.expressions import (
 from arspec.frame import Frame
 from arspec.graph import SAME, Reach
 from arspec.values import (
-    DERIVED,
-    DRAWN,
     KNOWN,
     AxisName,
     Features,
@@ -501,6 +499,3 @@ def info_of(term: Term, span: Span) -> Info:
         )
     due = term.due
     return Info(term.grid, term.features, due, term.symbols, term.batched)
-
-
-__all__ = ["DERIVED", "DRAWN", "Evaluator", "Term", "info_of", "reach_of", "term_of"]

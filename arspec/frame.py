@@ -34,9 +34,6 @@ class Frame:
         """The op's own position only."""
         return _point(len(self.axes), groups)
 
-    def shift(self, axis: str, by: int) -> Stencil:
-        return self.stencil([{axis: (by, by, 1)}], groups=SAME)
-
     def stencil(
         self,
         boxes: Iterable[Taps],

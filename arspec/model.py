@@ -261,10 +261,7 @@ def _dead(term: TermModel) -> list[Diagnostic]:
             if read.source not in live:
                 live.add(read.source)
                 stack.append(read.source)
-    inputs = len(term.infos) and len({*graph.bounds})
-    dead = [
-        node for i, node in enumerate(graph.nodes) if i not in live and node.reads and i >= inputs
-    ]
+    dead = [node for i, node in enumerate(graph.nodes) if i not in live and node.reads]
     if not dead:
         return []
     names_ = [node.name for node in dead]

@@ -7,7 +7,8 @@ from typing import Any
 
 from arspec.diagnostics import refuse
 from arspec.equations import Evaluator, Term, reach_of
-from arspec.expansion import Builder, Stack
+from arspec.expansion import Builder
+from arspec.expansion.applied import outputs_of
 from arspec.graph import ALL, UPTO, Read
 from arspec.heads import Drawn, Head
 from arspec.program import HeadLine, Instance, Missing, Module
@@ -167,8 +168,7 @@ def _written(
             )
         expr = builder.expression(raw, at)
         value: Any = evaluator.value(expr)
-        if isinstance(value, Stack):
-            value = value.output
+        value = outputs_of(value)
         term: Term = evaluator.term(value, expr)
         if term.features is not None and term.features.width not in (1, int(drawn.count.value)):
             refuse(

@@ -68,7 +68,6 @@ class ProgramLine:
     mask: str = ""
     why: str = ""  # the reason of a shift, for a comment
     parameters: int = 0
-    reach: str = ""
     node: int = -1
 
 
@@ -118,6 +117,3 @@ class HeadLine:
     truncated: bool
     parameters: int
     missing: Missing | None
-
-
-__all__ = ["Call", "HeadLine", "Instance", "Missing", "Module", "ProgramLine", "UseLine"]

@@ -83,6 +83,11 @@ class Stack:
         return members[0].named(code)  # type: ignore[union-attr]
 
 
+def outputs_of(value: Any) -> Any:
+    """The outputs, where a value is a line that uses a block; else the value itself."""
+    return value.output if isinstance(value, Stack) else value
+
+
 def refs(values: Iterable[Value]) -> Iterable[Ref]:
     for value in values:
         if isinstance(value, Ref):

@@ -8,7 +8,7 @@ from arspec.diagnostics import nearest_name, refuse
 from arspec.equations import (
     Term,
 )
-from arspec.expansion.applied import Stack
+from arspec.expansion.applied import Stack, outputs_of
 from arspec.expansion.chains import Chains
 from arspec.expansion.ops import PLAIN
 from arspec.expansion.settings import is_span
@@ -186,8 +186,7 @@ class Arguments(Chains):
                 members += member.members if isinstance(member, Group) else [member]
             return Group(tuple(members))
         value: Any = self._evaluator(scope).value(self.expression(str(raw), path))
-        if isinstance(value, Stack):
-            return value.output
+        value = outputs_of(value)
         if isinstance(value, Term):
             modules += self._modules(value, attribute)
             return self._made(value, name, self.spec.span(path), attribute, instance)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arspec.expansion.applied import Stack
+from arspec.expansion.applied import outputs_of
 from arspec.expansion.uses import Uses
 from arspec.layers import Use
 from arspec.program import Instance
@@ -33,4 +33,4 @@ class Builder(Uses):
         scope = Scope(self.shared, "generate")
         start = self.shared.variables[self.variable]
         value = self._line(line, scope, "", start, root)
-        return root, value.output if isinstance(value, Stack) else value, scope
+        return root, outputs_of(value), scope

@@ -8,7 +8,7 @@ from typing import Any
 
 from arspec.diagnostics import Diagnostic, SpecError, refuse
 from arspec.equations import Term, shift_reason
-from arspec.expansion.applied import Stack
+from arspec.expansion.applied import outputs_of
 from arspec.expansion.ops import Ops
 from arspec.expressions import Expr
 from arspec.expressions import names as names_in
@@ -135,7 +135,8 @@ class Lines(Ops):
         for name in last.names:
             self.shared.used_lines.add((scope.body, name))
         assert value is not None
-        return value.output if isinstance(value, Stack) else value
+        output: Value = outputs_of(value)
+        return output
 
     def _mentions(self, line: Line, broken: set[str]) -> bool:
         """Whether a line depends on one that is in error: then it says nothing new."""
@@ -173,8 +174,7 @@ class Lines(Ops):
                     ref = self._made(value, f"{name}.{i}", part.span, line.attribute, instance)  # type: ignore[union-attr]
                     codes.append(ref.code)
                     value = ref
-                elif isinstance(value, Stack):
-                    value = value.output
+                value = outputs_of(value)
                 if not isinstance(value, Ref):
                     self._fail(part.span, "only single nodes can stand side by side")  # type: ignore[union-attr]
                 members.append(value)
@@ -202,8 +202,7 @@ class Lines(Ops):
         if isinstance(value, Num):
             value = evaluator.term(value, expr)  # type: ignore[arg-type]
             value = replace(value, code=f"torch.tensor([{value.code}])")
-        if isinstance(value, Stack):
-            value = value.output
+        value = outputs_of(value)
         if isinstance(value, Ref):
             target = local(line.attribute)
             instance.lines.append(
@@ -240,8 +239,7 @@ class Lines(Ops):
         return replace(ref, code=target)
 
     def _take_apart(self, line: Line, value: Any, scope: Scope, instance: Instance) -> Value:
-        if isinstance(value, Stack):
-            value = value.output
+        value = outputs_of(value)
         if not isinstance(value, Group) or len(value.members) != len(line.names):
             count = len(value.members) if isinstance(value, Group) else 1
             refuse(

@@ -14,7 +14,7 @@ from arspec.equations import (
     info_of,
     reach_of,
 )
-from arspec.expansion.applied import Stack
+from arspec.expansion.applied import Stack, outputs_of
 from arspec.expansion.growing import Cut
 from arspec.expansion.settings import Settings
 from arspec.expressions import Expr, text
@@ -77,8 +77,7 @@ class Ops(Settings):
             return None
         if op.of is None:
             value: Any = previous
-            if isinstance(value, Stack):
-                value = value.output
+            value = outputs_of(value)
             if value is None:
                 self._fail(
                     span, "the line above has no single output to read", "name the input with `of`"
@@ -99,8 +98,7 @@ class Ops(Settings):
                     "only `use` takes several",
                 )
             value = self._evaluator(scope).value(self.expression(op.of, (*path, "of")))
-            if isinstance(value, Stack):
-                value = value.output
+            value = outputs_of(value)
         if isinstance(value, AxisName):
             return value
         if isinstance(value, Term):
@@ -229,8 +227,7 @@ class Ops(Settings):
         self, raw: Any, path: Path, scope: Scope, name: str, instance: Instance
     ) -> Ref | AxisName:
         value: Any = self._evaluator(scope).value(self.expression(raw, path))
-        if isinstance(value, Stack):
-            value = value.output
+        value = outputs_of(value)
         if isinstance(value, Term):
             value = self._made(value, f"{name}.over", self.spec.span(path), "", instance)
         if not isinstance(value, Ref):
@@ -258,8 +255,7 @@ class Ops(Settings):
             at = (*path, "given", i) if isinstance(raw, list) else (*path, "given")
             expr = self.expression(item, at)
             value: Any = self._evaluator(scope).value(expr)
-            if isinstance(value, Stack):
-                value = value.output
+            value = outputs_of(value)
             where = self.spec.span(at)
             if isinstance(value, Term):
                 value = self._made(value, f"{name}.given{i}", where, attribute, instance)

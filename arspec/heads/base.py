@@ -68,8 +68,4 @@ class Head(Strict):
         raise NotImplementedError
 
 
-class Mixture(Head):
-    """A head whose main argument is its number of mixture components."""
-
-
-__all__ = ["Drawn", "Head", "HeadFacts", "Mixture", "Name", "Number"]
+__all__ = ["Drawn", "Head", "HeadFacts", "Number"]

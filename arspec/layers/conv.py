@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from arspec.frame import Taps
 from arspec.graph import ALL, EVERYWHERE, PRESENT, SAME, Reach
-from arspec.layers.base import Facts, Name, Number, Op, Rates, Weighted, WindowSpec
+from arspec.layers.base import Facts, Number, Op, Rates, Weighted, WindowSpec
 from arspec.layers.linear import missing_setting, settings
 from arspec.layers.site import Site
 from arspec.values import DERIVED, Features, Grid, Num, Stride, Window
@@ -258,6 +258,3 @@ class Pool(Op):
         reach = site.frame.stencil(site.known_axes([taps]), SAME, down)
         grid = _scaled(x.grid, rates, slower=True)
         return Facts(grid, x.features, ((site.x, reach),), due, missing="`pool`")
-
-
-__all__ = ["Conv", "Deconv", "Name", "Pool", "Up"]

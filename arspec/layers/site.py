@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from arspec.diagnostics import Span, did_you_mean, refuse
 from arspec.frame import Frame, Taps, is_raster
 from arspec.layers.base import Op, Weighted
-from arspec.values import DRAWN, KNOWN, AxisName, Extent, Features, Info, Num, Ref, Stride, Window
+from arspec.values import DRAWN, KNOWN, AxisName, Extent, Features, Info, Num, Ref, Window
 
 MAX_SETTING = 10_000_000
 
@@ -178,7 +178,3 @@ class Site:
         """The same taps on the axes of the drawn variable alone: others cannot leak."""
         own = set(self.frame.axes)
         return [{axis: span for axis, span in box.items() if axis in own} for box in taps]
-
-
-def stride_of(grid: tuple[tuple[str, Stride], ...], axis: str) -> Stride | None:
-    return next((stride for name, stride in grid if name == axis), None)
