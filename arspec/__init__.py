@@ -10,9 +10,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from arspec.causality import Proof
+    from arspec.exporting import Step
     from arspec.verifier import Report
 
 __version__ = "0.1.0"
@@ -63,4 +64,51 @@ def verify(spec: SpecLike, /, **params: Any) -> Report:
     return verifier.verify(spec, params)
 
 
-__all__ = ["__version__", "build", "check_causality", "generate", "verify"]
+def save(model: nn.Module, path: str | os.PathLike[str], /) -> None:
+    """Write the weights of a model from `build` or `load` with the spec that they belong to.
+
+    The file is safetensors, with the names and shapes of `model.state_dict()`. It is written whole
+    or not at all.
+
+    Raises: SpecError AR610 if the model was not built by arspec, AR605 if nothing can be written.
+    """
+    from arspec import weights
+
+    weights.save(model, path)
+
+
+def load(path: str | os.PathLike[str], /) -> nn.Module:
+    """The model that `save` wrote, on the CPU, each weight with the dtype that it was saved in.
+
+    Raises: SpecError if the file cannot be read (AR606), holds no spec (AR608) or another one than
+    it was saved with (AR609), or if weights and spec do not fit (AR607).
+    """
+    from arspec import weights
+
+    return weights.load(path)
+
+
+def exportable(model: nn.Module, state: Any, /) -> tuple[Step, tuple[Tensor, ...]]:
+    """One step of a model as a module without memory, for `torch.export` and ONNX, and its inputs.
+
+    It is `forward(x_prev, position, *kept, *given) -> (params, *kept)`; the inputs continue
+    `state`, which is that of `model.start(batch, prompt, shape=(length,), ...)`.
+
+    Raises: ValueError if the model has several axes or no schedule, or is in training mode; if the
+    prompt is too short or the length not known.
+    """
+    from arspec import exporting
+
+    return exporting.exportable(model, state)
+
+
+__all__ = [
+    "__version__",
+    "build",
+    "check_causality",
+    "exportable",
+    "generate",
+    "load",
+    "save",
+    "verify",
+]

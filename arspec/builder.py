@@ -12,13 +12,21 @@ from typing import Any
 from torch import nn
 
 from arspec import compiler
+from arspec.compiler import Analysis
 from arspec.names import class_name
+from arspec.origin import ORIGIN, origin_of
 
 
 def build(ref: Any, params: Mapping[str, Any] | None = None) -> nn.Module:
     """The compiled model of a spec, with random weights."""
-    analysis = compiler.require_causal(compiler.analyse(ref, params))
-    return load(compiler.emit(analysis), analysis.spec.name)
+    return instantiate(compiler.require_causal(compiler.analyse(ref, params)))
+
+
+def instantiate(analysis: Analysis) -> nn.Module:
+    """The model of a causal analysis. It knows what it was built from, for `arspec.save`."""
+    model = load(compiler.emit(analysis), analysis.spec.name)
+    model.__dict__[ORIGIN] = origin_of(analysis)
+    return model
 
 
 def load(text: str, name: str) -> nn.Module:
@@ -30,10 +38,12 @@ def load(text: str, name: str) -> nn.Module:
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     filename = f"<arspec {name} {digest}>"
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-    module = ModuleType(f"arspec.compiled.{name}_{digest}")
-    module.__file__ = filename
-    sys.modules[module.__name__] = module
-    exec(compile(text, filename, "exec"), module.__dict__)
-    model = getattr(module, class_name(name))()
+    full_name = f"arspec.compiled.{name}_{digest}"
+    if full_name not in sys.modules:  # the same text is the same class, as `pickle` expects
+        module = ModuleType(full_name)
+        module.__file__ = filename
+        exec(compile(text, filename, "exec"), module.__dict__)
+        sys.modules[full_name] = module
+    model = getattr(sys.modules[full_name], class_name(name))()
     assert isinstance(model, nn.Module)
     return model

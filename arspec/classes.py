@@ -25,6 +25,12 @@ class BlockClass:
     holes: dict[str, str] = field(default_factory=dict)
     arguments: list[str] = field(default_factory=list)
     free: list[str] = field(default_factory=list)
+    deferred: set[str] = field(default_factory=set)  # lines that their users evaluate
+    rewritten: dict[str, str] = field(default_factory=dict)  # the code of lines that do so
+
+    def code(self, line: ProgramLine) -> str:
+        """The code of a line of this class."""
+        return self.rewritten.get(line.name, line.code)
 
     @property
     def first(self) -> Instance:

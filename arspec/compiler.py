@@ -51,15 +51,19 @@ class Analysis:
         return rows(self.model)
 
 
-def read(ref: str | os.PathLike[str] | Mapping[str, Any], stdin: IO[str] | None = None) -> Source:
+def read(
+    ref: str | os.PathLike[str] | Mapping[str, Any] | Source, stdin: IO[str] | None = None
+) -> Source:
     """The text that `ref` means: a path, the name of a shipped spec, or `-`."""
+    if isinstance(ref, Source):
+        return ref
     if isinstance(ref, Mapping):
         return Source(str(ref.get("name", "<dict>")), "")
     return find_spec(os.fspath(ref), stdin)
 
 
 def analyse(
-    ref: str | os.PathLike[str] | Mapping[str, Any],
+    ref: str | os.PathLike[str] | Mapping[str, Any] | Source,
     params: Mapping[str, Any] | None = None,
     stdin: IO[str] | None = None,
 ) -> Analysis:

@@ -785,6 +785,114 @@ MESSAGES: dict[str, Message] = {
         "The operating system does not let the file be written. Nothing was changed.",
         "Check that the directory exists and may be written to, or choose another with `-o FILE`.",
     ),
+    "AR606": Message(
+        "weights cannot be read",
+        "cannot read weights from `{name}`: {reason}",
+        "Weights are safetensors files. This is none, or one that was cut off, or the operating "
+        "system does not give it out.",
+        "Check the path, or write the file again: `arspec.save`, `safetensors.torch.save_file`.",
+    ),
+    "AR607": Message(
+        "weights and spec do not fit",
+        "the weights in `{name}` do not fit `{spec}`: `{first}` {what}",
+        "Names and shapes of the weights must be those of the model. This is the first that is "
+        "not.",
+        "Set the parameters of the spec, with `--set`, as they were when the weights were saved; "
+        "or give the weights file as SPEC if `arspec.save` wrote it.",
+    ),
+    "AR608": Message(
+        "no spec in a weights file",
+        "`{name}` holds weights, but no spec",
+        "A weights file can stand alone if `arspec.save` wrote it, which stores the spec inside.",
+        "`arspec sample SPEC --weights FILE` takes any safetensors file with the right names.",
+    ),
+    "AR609": Message(
+        "stored spec changed",
+        "the spec that is stored in `{name}` cannot be trusted: {reason}",
+        "The file was changed after `arspec.save` wrote it, or a later version of the language "
+        "reads the spec in another way.",
+        "Take the original file, or give the spec itself: `arspec sample SPEC --weights FILE`.",
+    ),
+    "AR610": Message(
+        "model without its spec",
+        "this `{type}` was not built by arspec, and has no spec to save",
+        "`arspec.save` takes a model from `arspec.build` or `arspec.load`, not a wrapper around "
+        "one, nor a module imported from a generated file.",
+        "Save the model inside the wrapper (`model.module`); or write `model.state_dict()` with "
+        "`safetensors.torch.save_file` and sample with `arspec sample SPEC --weights FILE`.",
+    ),
+    "AR611": Message(
+        "weights that are no numbers",
+        "`{tensor}` in `{name}` is not finite: it holds infinities or not-a-number",
+        "The training that made the weights diverged. Whatever is drawn from them means nothing.",
+        "Take an earlier checkpoint.",
+    ),
+    "AR612": Message(
+        "input cannot be read",
+        "cannot read `{name}` for {option}: {reason}",
+        "A prompt, mask or condition comes from a `.npy` file, or from one that suits the "
+        "variable: `.png` for images, `.wav` for audio with `codec: mu_law`, any file for text "
+        "with `codec: bytes`.",
+        "Check the path and the kind of file.",
+    ),
+    "AR613": Message(
+        "input does not fit",
+        "{option} does not fit `{variable}`: {reason}",
+        "The size, the kind or the values are not those that the spec declares for the variable.",
+        "`arspec show SPEC` and the spec's `variables` say what is expected.",
+    ),
+    "AR614": Message(
+        "condition missing",
+        "the model needs the condition `{name}`: {what}",
+        "The spec declares a variable that is not generated: every sample is drawn given its "
+        "value.",
+        "Give it: `--given NAME=VALUE`, or `--given NAME=FILE`.",
+    ),
+    "AR615": Message(
+        "unknown condition",
+        "`{name}` is no condition of the model",
+        "`--given` names a variable of the spec that is not generated.",
+        "The help names the conditions, if there are any.",
+    ),
+    "AR616": Message(
+        "shape unknown or impossible",
+        "cannot draw `{variable}`: {reason}",
+        "How many positions are drawn is given by `--shape`, or follows from a mask, from a "
+        "condition on the same axis or from a table of positions. A prompt is shorter.",
+        "Say `--shape 16000` for one axis, `--shape 28x28` for two.",
+    ),
+    "AR617": Message(
+        "option without effect",
+        "{option} has no effect here: {reason}",
+        "The option is for other models or for other formats.",
+        "Leave it out.",
+    ),
+    "AR618": Message(
+        "format does not suit",
+        "cannot write `{variable}` as {format}: {reason}",
+        "PNG holds images (two axes; levels, or classes with two values; one channel or three), "
+        "WAV sound (one axis), text a variable with `codec: bytes`. `.npy` holds anything.",
+        "Name OUT with another suffix, or give `--format npy`.",
+    ),
+    "AR619": Message(
+        "sampling failed",
+        "sampling failed: {reason}",
+        "PyTorch stopped while the samples were drawn; nothing was written.",
+        "Out of memory: fewer samples (`-n`) or a smaller `--shape`. `ARSPEC_DEBUG=1` shows where.",
+    ),
+    "AR620": Message(
+        "device not available",
+        "cannot use the device `{name}`: {reason}",
+        "PyTorch does not find it on this machine, or was installed without support for it.",
+        "`--device cpu` always works.",
+    ),
+    "AR621": Message(
+        "output is an input",
+        "`{name}` is an input of this command, and is not overwritten",
+        "The samples would take the place of the spec, the weights, the prompt, the mask or a "
+        "condition.",
+        "Write to another file with `-o FILE`.",
+    ),
     # AR9xx: notes ---------------------------------------------------------------------------------
     "AR901": Message(
         "reaches no head",
@@ -798,6 +906,19 @@ MESSAGES: dict[str, Message] = {
         "mask {mask} cuts positions that could be read: {offsets}",
         "The input is already delayed, so that the proof would allow what the mask hides.",
         "Write the window literally, as the help shows, if you want to read them.",
+    ),
+    "AR903": Message(
+        "random parameters",
+        "the parameters of `{name}` are random: nothing was learned, and the samples show it",
+        "`arspec sample` was given a spec without weights.",
+        "`--weights FILE`, or a file that `arspec.save` wrote instead of SPEC.",
+    ),
+    "AR904": Message(
+        "weights of another spec",
+        "the weights in `{name}` were saved for another spec than this `{spec}`; they fit it",
+        "The file holds a spec with another hash. Names and shapes of the weights are the same, "
+        "but what is computed with them may differ: an activation, a dilation, a mask.",
+        "Give the weights file as SPEC to use the spec that is stored in it.",
     ),
 }
 

@@ -6,21 +6,25 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from arspec import __version__
+from arspec.arrange import Arranged, Arranger, Method
 from arspec.causality import Proof
 from arspec.classes import BlockClass, classes_of, shape_of, varying
+from arspec.deferring import defer_sums
 from arspec.diagnostics import SpecError, error
 from arspec.files import seal, template_dir
 from arspec.formatting import tidy
 from arspec.library import library
+from arspec.marks import PASSED, plain
 from arspec.model import Declared, Model, TermModel
 from arspec.names import class_name, local
 from arspec.program import Missing, ProgramLine, UseLine
-from arspec.source import plain
+from arspec.source import plain as plain_tree
+from arspec.stepping import ONCE, Plan, Unplanned, plan, schedule_text
 from arspec.summary import summary
 from arspec.values import tuple_text
 
@@ -35,6 +39,18 @@ class ClassText:
     doc: str
     arguments: str
     modules: tuple[str, ...]
+    inputs: str
+    result: str
+    statements: tuple[str, ...]
+    methods: tuple[MethodText, ...] = ()
+
+
+@dataclass(frozen=True)
+class MethodText:
+    """What `forward` settles in a coarser loop, as the template prints it."""
+
+    name: str
+    doc: str
     inputs: str
     result: str
     statements: tuple[str, ...]
@@ -53,9 +69,17 @@ def emit(model: Model, proof: Proof) -> str:
         code for name in model.variables for code in (local(name), f"{local(name)}_one_hot")
     ]
     classes = classes_of(term.root, dict(term.exports), reserved, variables)
+    defer_sums(classes)
     *blocks, network = classes
-    context = _context(model, term, network, proof)
-    context["blocks"] = [_block_text(model, one) for one in blocks]
+    try:
+        stepping: Plan | None = plan(model, term, classes)
+        texts = [_block_text(model, one, stepping) for one in blocks]
+        context = _context(model, term, network, proof, stepping)
+    except Unplanned:
+        stepping = None
+        texts = [_block_text(model, one, None) for one in blocks]
+        context = _context(model, term, network, proof, None)
+    context["blocks"] = texts
     body = _render("model.py.j2", context)
     context["constants"] = _used_constants(model, body)
     pieces = library().needed(body)
@@ -84,7 +108,7 @@ def _used_constants(model: Model, body: str) -> list[str]:
 
 def spec_hash(model: Model) -> str:
     """A hash of what the spec says and of the parameters it was expanded with."""
-    parts = [plain(model.spec.tree), {k: v.value for k, v in model.constants.items()}]
+    parts = [plain_tree(model.spec.tree), {k: v.value for k, v in model.constants.items()}]
     return hashlib.sha256(json.dumps(parts, sort_keys=False, default=str).encode()).hexdigest()
 
 
@@ -135,14 +159,17 @@ def _render(template: str, context: dict[str, Any]) -> str:
 # ------------------------------------------------------------------------------------ the classes
 
 
-def _block_text(model: Model, one: BlockClass) -> ClassText:
+def _block_text(model: Model, one: BlockClass, stepping: Plan | None) -> ClassText:
     instance = one.first
     numbers = [f"{local(n)}: {_number_type(one, n)}" for n in instance.numbers]
     arguments = [*numbers, *(f"{hole}: {_hole_type(hole)}" for hole in one.arguments)]
     inputs = [*instance.inputs, *one.free]
     outputs = [*instance.outputs, *one.exports]
-    statements = _statements(one)
-    stored = [n for n in map(local, instance.numbers) if _reads(statements, n)]
+    drawn = stepping is not None and stepping.drawn(one)
+    arranged = _arranged(one, stepping if drawn else None, inputs, outputs)
+    statements = arranged.statements
+    every = [*statements, *(s for method in arranged.methods for s in method.statements)]
+    stored = [n for n in map(local, instance.numbers) if _reads(every, n)]
     for name in stored:  # a number of the block that its equations use
         statements = [_word(name).sub(f"self.{name}", statement) for statement in statements]
     returned = ", ".join(outputs)
@@ -163,11 +190,47 @@ def _block_text(model: Model, one: BlockClass) -> ClassText:
         name=one.name,
         doc=f"Block `{one.block}({signature})` of the spec{masked}.",
         arguments="".join(f", {argument}" for argument in arguments),
-        modules=(*(f"self.{name} = {name}" for name in stored), *_modules(one)),
-        inputs="".join(f", {name}: Tensor" for name in inputs),
+        modules=(*(f"self.{name} = {name}" for name in stored), *_modules(one), *arranged.modules),
+        inputs="".join(f", {name}: Tensor" for name in inputs)
+        + (", past: State | None = None" if drawn else ""),
         result=result,
         statements=tuple(statements),
+        methods=tuple(_method_text(method, stored) for method in arranged.methods),
     )
+
+
+def _method_text(method: Method, stored: Sequence[str] = ()) -> MethodText:
+    statements = method.statements
+    for name in stored:
+        statements = [_word(name).sub(f"self.{name}", statement) for statement in statements]
+    doc = "What does not depend on what is drawn: computed once."
+    if method.loop != ONCE:
+        doc = f"What is computed once{method.name.replace('_', ' ').rstrip('0123456789')}."
+    inputs = "".join(f", {name}: Tensor" for name in method.arguments)
+    return MethodText(
+        method.name, doc, f"{inputs}, past: State | None = None", method.result, tuple(statements)
+    )
+
+
+def _arranged(
+    one: BlockClass,
+    stepping: Plan | None,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    encoded: Sequence[str] = (),
+    last: str = "",
+) -> Arranged:
+    """The statements of a class: as they are, or in the loops of a sampler."""
+    if stepping is None:
+        statements = [*encoded, *(s for _, made, _ in _statements(one, None) for s in made)]
+        return Arranged([plain(s) for s in [*statements, *([last] if last else [])]], [])
+    arranger = Arranger(stepping, one)
+    arranger.add(None, encoded, [s.partition(" = ")[0] for s in encoded])
+    for line, made, targets in _statements(one, stepping):
+        arranger.line(line, made, targets)
+    if last:
+        arranger.head(last)
+    return arranger.arranged(inputs, outputs)
 
 
 def _word(name: str) -> re.Pattern[str]:
@@ -227,18 +290,27 @@ def _use_construct(one: BlockClass, line: ProgramLine) -> str:
     return f"nn.ModuleList({made} for {names} in {source})"
 
 
-def _statements(one: BlockClass) -> list[str]:
-    """The statements of forward, each with the shape of what it makes."""
-    result: list[str] = []
+def _statements(
+    one: BlockClass, stepping: Plan | None
+) -> Iterator[tuple[ProgramLine, list[str], list[str]]]:
+    """The statements of forward line by line, each with the shape of what it makes."""
     lines = list(enumerate(one.first.lines))
     for (index, line), (_, following) in zip(lines, [*lines[1:], (0, None)], strict=True):
+        result: list[str] = []
         if line.use is not None:
-            result += _use_statements(one, index, line, _taken_apart(one, line.use, following))
+            outputs = _taken_apart(one, line.use, following)
+            child = one.children[line.use.attribute]
+            told = PASSED if stepping is not None and stepping.drawn(child) else ""
+            exports = [local(f"{line.use.attribute}_{name}") for name in child.exports]
+            made = _use_statements(one, index, line, outputs, told)
+            yield line, made, [*outputs, *exports]
             continue
         if index and lines[index - 1][1].use is not None:
             previous = lines[index - 1][1].use
             if previous is not None and _taken_apart(one, previous, line) == line.targets:
                 continue
+        if line.name in one.deferred:
+            continue
         if line.why:
             result.append(f"# {line.why}")
         result += [one.fill(statement) for statement in line.before]
@@ -247,10 +319,10 @@ def _statements(one: BlockClass) -> list[str]:
             targets = ", ".join(t if _mentioned(one, t) else "_" for t in line.targets)
         shape = shape_of(one, index, line)
         each = " each" if len(line.targets) > 1 and shape else ""
-        code = one.fill(line.code)
+        code = one.fill(one.code(line))
         if targets != code:
             result.append(f"{targets} = {code}" + (f"  # {shape}{each}" if shape else ""))
-    return result
+        yield line, result, list(line.targets)
 
 
 def _taken_apart(one: BlockClass, use: UseLine, following: ProgramLine | None) -> tuple[str, ...]:
@@ -265,7 +337,7 @@ def _taken_apart(one: BlockClass, use: UseLine, following: ProgramLine | None) -
 
 
 def _use_statements(
-    one: BlockClass, index: int, line: ProgramLine, outputs: tuple[str, ...]
+    one: BlockClass, index: int, line: ProgramLine, outputs: tuple[str, ...], told: str
 ) -> list[str]:
     """The call of a block, or the loop over its repetitions, naming its `outputs`."""
     use = line.use
@@ -281,7 +353,7 @@ def _use_statements(
     if use.repeat is None:
         targets = [*outputs, *(wanted.get(n, "_") for n in child.exports)]
         arguments = ", ".join([*call.inputs.values(), *free])
-        return [f"{', '.join(targets)} = self.{use.attribute}({arguments}){comment}"]
+        return [f"{', '.join(targets)} = self.{use.attribute}({arguments}{told}){comment}"]
     loop = _loop_name(one, child.block, [*child.exports, *map(local, use.zipped)])
     carried = list(zip(fixed, outputs, strict=False))
     starts = [(target, call.inputs[name]) for name, target in carried]
@@ -302,7 +374,7 @@ def _use_statements(
         variables = ", ".join([loop, *each.values()])
         source = f"zip({source}, {', '.join(zipped.values())}, strict=True)"
     statements.append(f"for {variables} in {source}:")
-    statements.append(f"    {', '.join(targets)} = {loop}({arguments}){comment}")
+    statements.append(f"    {', '.join(targets)} = {loop}({arguments}{told}){comment}")
     for name, list_name in wanted.items():
         statements.append(f"    {list_name}.append({loop}_{name})")
     return statements
@@ -313,7 +385,7 @@ def _mentioned(one: BlockClass, name: str) -> bool:
         return True
     pattern = re.compile(rf"\b{re.escape(name)}\b")
     for line in one.first.lines:
-        texts = [line.code, *line.before]
+        texts = [one.code(line), *line.before]
         if line.use is not None:
             texts += [*line.use.calls[0].inputs.values(), *line.use.zipped.values()]
         if any(pattern.search(text) for text in texts):
@@ -333,26 +405,35 @@ def _loop_name(one: BlockClass, block: str, parts: Sequence[str]) -> str:
 # -------------------------------------------------------------------------------------- the model
 
 
-def _context(model: Model, term: TermModel, network: BlockClass, proof: Proof) -> dict[str, Any]:
+def _context(
+    model: Model, term: TermModel, network: BlockClass, proof: Proof, stepping: Plan | None
+) -> dict[str, Any]:
     spec = model.spec
     target = model.variables[term.variable]
     conditions = [model.variables[name] for name in model.conditions]
-    statements = _statements(network)
-    words = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", " ".join([*statements, term.head.code])))
+    texts = [plain(s) for _, made, _ in _statements(network, None) for s in made]
+    words = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", " ".join([*texts, plain(term.head.code)])))
     encoded = [line for v in [target, *conditions] for line in _encoding(v, words)]
+    if any("dtype" in line for line in encoded):
+        encoded.insert(0, "dtype = next(self.parameters()).dtype")
+    names = [local(v.name) for v in [target, *conditions]]
+    last = f"params: Tensor = {network.fill(term.head.code)}"
+    arranged = _arranged(network, stepping, names, ["params"], encoded, last)
     return {
         "doc": _docstring(_header(model, proof)),
         "name": class_name(spec.name),
         "modules": [
             *_modules(network),
             *(f"self.{m.attribute} = {m.construct}" for m in term.head.modules),
+            *arranged.modules,
         ],
         "target": local(target.name),
         "conditions": [local(v.name) for v in conditions],
-        "encoded": encoded,
-        "needs_dtype": any("dtype" in line for line in encoded),
-        "statements": statements,
-        "head_code": network.fill(term.head.code),
+        "statements": arranged.statements,
+        "methods": [_method_text(method) for method in arranged.methods],
+        "schedule": None if stepping is None else schedule_text(stepping),
+        "step_shape": _step_shape(term, target),
+        "lead": 0 if stepping is None else stepping.lead,
         "distribution": term.head.distribution,
         **_head_context(term, target),
         **_sampler_context(term, target),
@@ -391,6 +472,12 @@ def _sampler_context(term: TermModel, target: Declared) -> dict[str, Any]:
         "top": term.head.truncated,
         "end": target.end,
     }
+
+
+def _step_shape(term: TermModel, target: Declared) -> str:
+    """The shape of the parameters of one position."""
+    together = target.channels > 1 and term.head.per_channel and term.frame.channels == 1
+    return f"(B, {f'{target.channels}, ' if together else ''}{term.head.size})"
 
 
 def _encoding(v: Declared, words: set[str]) -> list[str]:

@@ -22,6 +22,8 @@ from arspec.expressions import (
 )
 from arspec.frame import Frame
 from arspec.graph import SAME, Reach
+from arspec.layers.shifts import add_up, shift_module
+from arspec.marks import KEEPS, SHIFT, first
 from arspec.values import (
     KNOWN,
     AxisName,
@@ -94,6 +96,8 @@ class Term:
     raw: str = ""
     delays: tuple[tuple[str, int], ...] = ()
     modules: tuple[tuple[str, str], ...] = ()  # (suffix of the attribute, construct)
+    moved: tuple[tuple[str, int], ...] = ()  # of a shift: its moves, and the code that it shifts
+    still: str = ""
 
     def at(self, level: int) -> str:
         """The code as an operand that must bind at least as tightly as `level`."""
@@ -172,7 +176,8 @@ class Evaluator:
                 if isinstance(inner, Num):
                     return self._number(expr)
                 term = self.term(inner, operand)
-                return replace(term, code=f"-{term.at(_UNARY)}", level=_UNARY, symbols=None, raw="")
+                changed = {"level": _UNARY, "symbols": None, "raw": "", "moved": ()}
+                return replace(term, code=f"-{term.at(_UNARY)}", **changed)  # type: ignore[arg-type]
             case Binary("or", left, right):
                 return self._first(left, right)
             case Binary("++", left, right):
@@ -232,14 +237,23 @@ class Evaluator:
             )
         if by == 0:
             return term
-        place = axes.index(expr.axis) + (1 if term.batched else 0)
-        return replace(
+        moved = replace(
             term,
             reads=tuple((ref, (*offsets, (expr.axis, by))) for ref, offsets in term.reads),
-            code=f"shift({term.code}, {place}, {-by})",
             level=_ATOM,
             delays=(*term.delays, (expr.axis, -by)),
         )
+        if not term.batched:  # a table of positions has no batch axis
+            return replace(
+                moved, code=f"shift({term.code}, {axes.index(expr.axis)}, {-by})", moved=()
+            )
+        moves, inner, modules = [(expr.axis, -by)], term.code, term.modules
+        if term.moved and add_up([*term.moved, *moves]):  # a shift of a shift
+            moves, inner, modules = [*term.moved, *moves], term.still, term.modules[1:]
+        made = (SHIFT, shift_module(term.grid, moves))
+        code = f"self.{ATTRIBUTE}_{SHIFT}({inner}{KEEPS})"
+        made_of = {"code": code, "moved": tuple(moves), "still": inner}
+        return replace(moved, modules=(made, *modules), **made_of)  # type: ignore[arg-type]
 
     def _call(self, expr: Call) -> Value | Term:
         name = expr.function
@@ -261,7 +275,8 @@ class Evaluator:
         if name == "concat_elu" and features is not None:
             features = features.times(2)
         code = FUNCTION_CODE[name].format(term.code)
-        return replace(term, features=features, code=code, level=_ATOM, symbols=None, raw="")
+        changed = {"code": code, "level": _ATOM, "symbols": None, "raw": "", "moved": ()}
+        return replace(term, features=features, **changed)  # type: ignore[arg-type]
 
     def _doubling(self, expr: Call) -> Numbers:
         span = expr.argument
@@ -279,7 +294,7 @@ class Evaluator:
     def _sinusoidal(self, axis: AxisName) -> Term:
         length = self.scope.length_code(axis.name)
         module = ("positions", f"SinusoidalPositions({_WIDTH})")
-        code = f"self.{ATTRIBUTE}_positions({length})"
+        code = f"self.{ATTRIBUTE}_positions({length}{first(axis.name)})"
         return Term((), ((axis.name, 1),), None, KNOWN, code, batched=False, modules=(module,))
 
     def _over_list(self, expr: Call, name: str, value: Value | Term) -> Value | Term:
@@ -323,8 +338,14 @@ class Evaluator:
         axes = [axis for axis, _ in shifted.grid]
         place = axes.index(left.axis) + 1 if left.axis in axes else 1
         by = -int(number(left.by, self.scope))
-        code = f"shift_or({kept.code}, {place}, {by}, {self._aligned(other, joined.grid)})"
-        return replace(joined, code=code, level=_ATOM)
+        outside = self._aligned(other, joined.grid)
+        if not kept.batched:
+            code = f"shift_or({kept.code}, {place}, {by}, {outside})"
+            return replace(joined, code=code, level=_ATOM)
+        code = f"self.{ATTRIBUTE}_{SHIFT}({kept.code}, {outside}{KEEPS})"
+        made = shift_module(shifted.grid, [(left.axis, by)], other=True)
+        modules = ((SHIFT, made), *kept.modules, *other.modules)
+        return replace(joined, code=code, level=_ATOM, modules=modules)
 
     def _concatenation(self, expr: Expr, left: Expr, right: Expr) -> Term:
         terms = [self.term(self.value(part), part) for part in (left, right)]
@@ -352,9 +373,8 @@ class Evaluator:
         )
         if isinstance(right_number := self._number_term(right), Num):  # features of a constant
             ones = f"F.pad({terms[0].code}, (0, 1), value={float(right_number.value)})"
-            return replace(
-                terms[0], features=features, code=ones, level=_ATOM, symbols=None, raw="", delays=()
-            )
+            changed = {"level": _ATOM, "symbols": None, "raw": "", "delays": (), "moved": ()}
+            return replace(terms[0], features=features, code=ones, **changed)  # type: ignore[arg-type]
         codes = ", ".join(self._aligned(term, grid) for term in terms)
         same = all(term.grid == grid and term.batched for term in terms)
         code = f"torch.cat(({codes}), dim=-1)" if same else f"concatenate({codes})"
@@ -366,6 +386,7 @@ class Evaluator:
             code,
             _ATOM,
             batched=any(term.batched for term in terms),
+            modules=tuple(module for term in terms for module in term.modules),
         )
 
     def _number_term(self, expr: Expr) -> object:

@@ -1,4 +1,4 @@
-"""Files: finding and reading specs, and writing generated modules without losing anybody's work.
+"""Files: finding and reading specs, and writing without losing anybody's work.
 
 A generated module carries the SHA-256 of its own text in its header, so that a file which somebody
 edited since, or which arspec never wrote, is recognised and left alone.
@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -146,7 +145,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-# --- writing modules ------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------
 
 
 def module_file_name(name: str) -> str:
@@ -170,18 +169,61 @@ def write_module(path: str | os.PathLike[str], text: str, *, force: bool = False
     Raises SpecError: AR603, AR604 where work would be lost; AR605 where nothing can be written.
     """
     name = os.fspath(path)
+    with replacing(name) as temporary:
+        target = _target(name)
+        if target.is_file() and not force:
+            _refuse_to_lose(target, name)
+        temporary.write_bytes(text.encode())
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file, whole or not at all. Raises SpecError AR605 where nothing can be written."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raise AR605 now for what could not be written later. Changes nothing."""
+    name = os.fspath(path)
     if os.path.isdir(name):
         raise _failure("AR605", name, name=name, reason="it is a directory")
     try:
-        target = Path(os.path.realpath(name))  # through a link: the file, not the link, is replaced
-        if target.exists() and not target.is_file():  # a pipe or a device
-            target.write_text(text, encoding="utf-8", newline="\n")
-            return
-        if target.exists() and not force:
-            _refuse_to_lose(target, name)
-        _replace(target, text)
+        target = _target(name)
+        if target.is_file() or not target.exists():
+            with _temporary_beside(target):
+                pass
     except (OSError, ValueError) as reason:
         raise _failure("AR605", name, name=name, reason=_reason(reason)) from None
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A free path to write to; in the end what was written takes the place of `path`, at once.
+
+    After an exception, Ctrl-C included, `path` is as it was, and nothing is left beside it.
+    Raises SpecError AR605 where nothing can be written.
+    """
+    name = os.fspath(path)
+    if os.path.isdir(name):
+        raise _failure("AR605", name, name=name, reason="it is a directory")
+    try:
+        target = _target(name)
+        if target.exists() and not target.is_file():  # a pipe or a device
+            yield target
+            return
+        with _temporary_beside(target) as temporary:
+            permissions = (target if target.exists() else temporary).stat().st_mode & 0o777
+            yield temporary
+            _to_disk(temporary)
+            temporary.chmod(permissions)
+            os.replace(temporary, target)
+    except (OSError, ValueError) as reason:
+        raise _failure("AR605", name, name=name, reason=_reason(reason)) from None
+
+
+def _target(name: str) -> Path:
+    """Through a link: the file, not the link, is replaced."""
+    return Path(os.path.realpath(name))
 
 
 def _refuse_to_lose(target: Path, name: str) -> None:
@@ -193,21 +235,16 @@ def _refuse_to_lose(target: Path, name: str) -> None:
         raise _failure(code, name, name=name, help=help)
 
 
-def _replace(target: Path, text: str) -> None:
-    with _temporary_beside(target) as temporary:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        os.replace(temporary, target)
+def _to_disk(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
 def _temporary_beside(target: Path) -> Iterator[Path]:
     """A free path in the same directory (a rename is atomic only within one), gone afterwards."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
     finally:

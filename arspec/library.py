@@ -28,13 +28,15 @@ class Library:
     def needed(self, text: str) -> list[Piece]:
         """The pieces that a text refers to, and those that they refer to, each after its needs."""
         ordered: dict[str, Piece] = {}
+        seen: set[str] = set()  # two pieces may need each other
 
         def add(names: Iterable[str]) -> None:
             found = [self.pieces[name] for name in names if name in self.pieces]
             for piece in sorted(found, key=lambda p: p.place):
-                if piece.name not in ordered:
-                    add(piece.uses - {piece.name})
-                    ordered.setdefault(piece.name, piece)
+                if piece.name not in seen:
+                    seen.add(piece.name)
+                    add(piece.uses)
+                    ordered[piece.name] = piece
 
         add(names_in(ast.parse(text)))
         return list(ordered.values())

@@ -60,7 +60,7 @@ def dependency(
     probe = _Probe(copy.deepcopy(module).double().eval(), inputs, of or "", joint)
 
     found: Tensor | None = None
-    with _plain_kernels(), _kept_generator():
+    with plain_kernels(), _kept_generator():
         for seed in seeds:
             randomise(probe.module, seed)
             seen = _gradients(probe, seed, outputs, classes, faint)
@@ -101,8 +101,8 @@ class _Probe:
     def measured(self) -> Tensor:
         return self.inputs[self.of]
 
-    def changed_at(self, position: int, other: Tensor) -> Tensor:
-        """The measured input, one position of it as in `other`."""
+    def changed_at(self, position: int | Tensor, other: Tensor) -> Tensor:
+        """The measured input, one position or several of it as in `other`."""
         shape = (self.measured.shape[0], -1, self.positions)
         changed = self.measured.clone().reshape(shape)
         changed[:, :, position] = other.reshape(shape)[:, :, position]
@@ -207,15 +207,52 @@ def _owners(
         for i, (leaf, other) in enumerate(zip(leaves, _read(probe, everything, seed), strict=True))
         if not torch.equal(leaf, other)
     ]
-    pairs: list[list[Tensor]] = [[torch.zeros(0, 2, dtype=torch.long)] for _ in leaves]
-    limit = touched[-1] + 1 if touched else 0
-    for position in range(probe.positions if limit else 0):
-        found = _read(probe, probe.changed_at(position, everything), seed, limit)
-        for i in touched:
-            element = (leaves[i] != found[i]).flatten().nonzero()
-            pairs[i].append(torch.cat([torch.full_like(element, position), element], 1))
-    both = [torch.cat(pair).unbind(1) for pair in pairs]
-    return [(position, element) for position, element in both]
+    nothing = torch.zeros(0, dtype=torch.long)
+    pairs = [(nothing, nothing) for _ in leaves]
+    if not touched:
+        return pairs
+
+    def differs(positions: Tensor) -> list[Tensor]:
+        """Which elements of the touched leaves change with these positions, flattened."""
+        changed = probe.changed_at(positions, everything)
+        found = _read(probe, changed, seed, touched[-1] + 1)
+        return [(leaves[i] != found[i]).flatten() for i in touched]
+
+    for i, owner in zip(touched, _single_owners(probe.positions, differs), strict=True):
+        if owner is not None:
+            element = (owner >= 0).nonzero()[:, 0]
+            pairs[i] = owner[element], element
+    shared = [k for k, i in enumerate(touched) if not len(pairs[i][0])]
+    if shared:
+        found = [differs(torch.tensor([position])) for position in range(probe.positions)]
+        for k in shared:
+            position, element = torch.stack([one[k] for one in found]).nonzero().unbind(1)
+            pairs[touched[k]] = position, element
+    return pairs
+
+
+def _single_owners(
+    positions: int, differs: Callable[[Tensor], list[Tensor]]
+) -> list[Tensor | None]:
+    """Per leaf the position that each element is read from, -1 for none.
+
+    Two runs per binary digit of the position: an element changes with the positions that have a 1
+    there, or with those that have a 0. Where it changes with both, or once with neither, it is
+    read from several positions, and the leaf is None.
+    """
+    every = torch.arange(positions)
+    owners: list[Tensor] = []
+    single: list[bool] = []
+    for digit in range(max(1, (positions - 1).bit_length())):
+        one = (every >> digit) & 1
+        with_one, with_zero = differs(every[one == 1]), differs(every[one == 0])
+        if not owners:
+            owners = [torch.where(a | b, 0, -1) for a, b in zip(with_one, with_zero, strict=True)]
+            single = [True] * len(owners)
+        for k, (a, b) in enumerate(zip(with_one, with_zero, strict=True)):
+            single[k] &= bool(((a ^ b) == (owners[k] >= 0)).all() and not (a & b).any())
+            owners[k] += a.long() << digit
+    return [owner if alone else None for owner, alone in zip(owners, single, strict=True)]
 
 
 def _read(probe: _Probe, measured: Tensor, seed: int, limit: int | None = None) -> list[Tensor]:
@@ -264,7 +301,7 @@ def _double(value: Tensor) -> Tensor:
 
 
 @contextmanager
-def _plain_kernels() -> Iterator[None]:
+def plain_kernels() -> Iterator[None]:
     """Without oneDNN, whose blocked kernels mix positions in their rounding, and in one thread:
     the tensors are small, and threads that wait for each other cost more than they compute."""
     threads = torch.get_num_threads()

@@ -5,7 +5,17 @@ from __future__ import annotations
 import builtins
 
 METHODS = frozenset(
-    ["start", "step", "sample", "log_prob", "head", "head_bias", "distribution", "encode", "decode"]
+    [
+        "start",
+        "step",
+        "sample",
+        "log_prob",
+        "head",
+        "head_bias",
+        "distribution",
+        "encode",
+        "decode",
+    ]
 )
 
 _CALL_PARAMETERS = """
@@ -30,7 +40,15 @@ MODULE_ATTRIBUTES = frozenset(_MODULE_ATTRIBUTES.split())
 """The public attributes of an `nn.Module`; a test compares them with torch's own."""
 
 _CODE = "F nn torch math Tensor dtype params repeat shift shift_or concat_elu scale_levels"
-TAKEN = {*dir(builtins), *_CODE.split(), "concatenate", "gaussian_parameters", "channel_groups"}
+_KEPT = "past first here settled keep slab extent summed sum_of product newest"
+TAKEN = {
+    *dir(builtins),
+    *_CODE.split(),
+    *_KEPT.split(),
+    "concatenate",
+    "gaussian_parameters",
+    "channel_groups",
+}
 
 
 def local(name: str) -> str:

@@ -11,6 +11,7 @@ from arspec.expansion import Builder
 from arspec.expansion.applied import outputs_of
 from arspec.graph import ALL, UPTO, Read
 from arspec.heads import Drawn, Head
+from arspec.marks import KEEPS, named
 from arspec.program import HeadLine, Instance, Missing, Module
 from arspec.scope import Scope
 from arspec.source import Path
@@ -146,7 +147,8 @@ def _projected(
         else f"nn.Linear({own.text}, {size.text}{tail})"
     )
     parameters = linear.weights(int(size.value), own.width)
-    return (Module("head", construct),), f"self.head({last.code})", reads, parameters
+    code = named(f"self.head({last.code}{KEEPS if grouped else ''})", "head")
+    return (Module("head", construct),), code, reads, parameters
 
 
 def _written(

@@ -6,9 +6,10 @@ Code is Python text. ``{x_width}`` in it stands for a width that depends on who 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from arspec.diagnostics import Span
+from arspec.marks import relative
 from arspec.values import Grid
 
 
@@ -69,6 +70,13 @@ class ProgramLine:
     why: str = ""  # the reason of a shift, for a comment
     parameters: int = 0
     node: int = -1
+    pair: tuple[str, ...] = ()  # the code of each target, where a line has several equations
+
+    def relative(self, path: str) -> ProgramLine:
+        """With the marks in its code naming nodes from below `path`."""
+        before = tuple(relative(code, path) for code in self.before)
+        pair = tuple(relative(code, path) for code in self.pair)
+        return replace(self, code=relative(self.code, path), before=before, pair=pair)
 
 
 @dataclass
@@ -82,6 +90,7 @@ class Instance:
     outputs: tuple[str, ...] = ()
     missing: list[Missing] = field(default_factory=list)
     floats: frozenset[str] = frozenset()  # the numbers that are not whole
+    path: str = ""  # of its lines where it was expanded first
 
     @property
     def parameters(self) -> int:

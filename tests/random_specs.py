@@ -1,22 +1,28 @@
 """Random small specs that mean something: valid, some causal and some not.
 
 Every node of a spec is as wide as the others, so that any two can be added, and every node is read:
-what is left over at the end is summed. a good part of the specs leak, for a test of a verdict needs
-both.
+what is left over at the end is summed. A good part of the specs leak, for a test of a verdict needs
+both; a test of a sampler asks for `safe` ones, which hardly ever do.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 WIDTH = 4
+AXES = {1: ("time",), 2: ("row", "col"), 3: ("frame", "row", "col")}
 
 
 @dataclass
 class Sketch:
-    """A spec while it is written."""
+    """A spec while it is written.
+
+    `nodes` hold what any other line may read, `above` those of them that see whole slabs of the
+    first axis before theirs and nothing else.
+    """
 
     draw: random.Random
     axes: tuple[str, ...]
@@ -28,15 +34,24 @@ class Sketch:
     blocks: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
+    above: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
+    head: str = ""
 
-    def line(self, value: str, *reads: str, name: str | None = None) -> str:
-        """Write a line and note what it read."""
-        name = name or f"n{len(self.lines)}"
-        self.lines.append(f"  {name}: {value}")
+    def line(self, value: str) -> str:
+        """Write a line, for others to read."""
+        name = self.hidden(value)
         self.nodes.append(name)
-        self.unread = [node for node in self.unread if node not in reads] + [name]
+        self.unread.append(name)
+        return name
+
+    def hidden(self, value: str, names: str = "") -> str:
+        """Write a line that only the next one reads."""
+        name = names or f"n{len(self.lines)}"
+        self.lines.append(f"  {name}: {value}")
+        words = re.findall(r"\w+", value)
+        self.unread = [node for node in self.unread if node not in words]
         return name
 
     def node(self) -> str:
@@ -44,22 +59,33 @@ class Sketch:
         return self.draw.choice(self.unread + self.nodes)
 
     def given(self) -> str:
-        """`given:` with a condition, or nothing."""
-        if not self.known or self.draw.random() < 0.6:
+        """`given:` with a condition or a node of the slabs above, or nothing."""
+        if not self.known + self.above or self.draw.random() < 0.6:
             return ""
-        return f", given: {self.draw.choice(self.known)}"
+        return f", given: {self.draw.choice(self.known + self.above)}"
 
     def shift(self, least: int = 0) -> str:
-        """`(time - 1)`, or nothing where `least` is 0."""
+        """`(time - 1)` or `(row - 1)(col + 1)`: earlier if safe; nothing where `least` is 0."""
         by = self.draw.randint(least, 2)
-        return f"({self.draw.choice(self.axes)} - {by})" if by else ""
+        if not by:
+            return ""
+        first = self.draw.randrange(len(self.axes))
+        back = self.safe or self.draw.random() < 0.85
+        text = f"({self.axes[first]} {'-' if back else '+'} {by})"
+        for axis in self.axes[first + 1 :]:
+            if self.draw.random() < 0.3:
+                text += f"({axis} {self.draw.choice('+-')} 1)"
+        return text
+
+    def axis(self) -> str:
+        return self.draw.choice(self.axes)
 
     def text(self) -> str:
         out = self.unread[0] if len(self.unread) == 1 else " + ".join(self.unread)
         order = f"order: [{', '.join(self.axes)}, channel]\n" if self.ordered else ""
         given = "".join(f"  {name}: {value}\n" for name, value in self.conditions.items())
         blocks = f"blocks:\n{''.join(self.blocks)}\n" if self.blocks else ""
-        head = "gaussian" if "features" in self.kind else "categorical"
+        head = self.head or ("gaussian" if "features" in self.kind else "categorical")
         body = "\n".join(self.lines)
         return (
             f"name: drawn\n\nvariables:\n  {self.variable}: {{{self.kind}}}\n{given}\n"
@@ -68,27 +94,47 @@ class Sketch:
         )
 
 
-def random_spec(seed: int) -> str:
-    """The text of a spec; the same for the same seed."""
+Grow = Callable[[Sketch], None]
+
+
+def random_spec(seed: int, safe: bool | None = None) -> str:
+    """The text of a spec; the same for the same seed. `safe` ones hardly ever leak."""
     draw = random.Random(seed)
-    return draw.choice([sequence, sequence, sequence, image, colours])(draw)
+    kind = draw.choice([sequence, sequence, sequence, image, image, colours, volume])
+    return kind(draw, draw.random() < 0.2 if safe is None else safe)
+
+
+def sketch(draw: random.Random, axes: tuple[str, ...], safe: bool) -> Sketch:
+    """A variable and its head."""
+    kind, head = draw.choice(
+        [
+            ("classes: 4", ""),
+            ("classes: 3", ""),
+            ("levels: 4", ""),
+            ("levels: 4", "{logistic: 2}"),
+            ("levels: 2", "bernoulli"),
+            ("levels: 3, channels: 2", ""),
+            ("features: 2", ""),
+            ("features: 2", "{gaussian: 2}"),
+            ("features: 1", ""),
+        ]
+    )
+    return Sketch(draw, axes, "y", f"{kind}, axes: [{', '.join(axes)}]", safe=safe, head=head)
 
 
 # --- sequences -----------------------------------------------------------------------------------
 
 
-def sequence(draw: random.Random) -> str:
-    kind = draw.choice(["classes: 4", "levels: 4", "features: 2"])
-    sketch = Sketch(draw, ("time",), "y", f"{kind}, axes: [time]", safe=draw.random() < 0.4)
+def sequence(draw: random.Random, safe: bool) -> str:
+    s = sketch(draw, AXES[1], safe)
     for _ in range(draw.choice([0, 0, 1, 2])):
-        condition(sketch)
-    first_of_sequence(sketch)
+        condition(s)
+    first_of_sequence(s)
+    ops: list[Grow] = [convolution, convolution, ahead, early, layers, *ANYWHERE]
     for _ in range(draw.randint(1, 5)):
-        draw.choice([convolution, convolution, attention, pointwise, equation, norm, layers])(
-            sketch
-        )
-    use_conditions(sketch)
-    return sketch.text()
+        draw.choice(ops)(s)
+    use_conditions(s)
+    return s.text()
 
 
 def first_of_sequence(s: Sketch) -> None:
@@ -118,43 +164,113 @@ def convolution(s: Sketch) -> None:
     else:
         window = s.draw.choice([str(size), str(size), "{time: -2..0}", "{time: -2..-1}"])
     dilation = s.draw.choice(["", "", f", dilation: {s.draw.randint(2, 3)}"])
-    s.line(f"{{conv: {window}{dilation}, of: {source}{s.given()}}}", source)
+    s.line(f"{{conv: {window}{dilation}, of: {source}{s.given()}}}")
 
 
-def attention(s: Sketch) -> None:
+def ahead(s: Sketch) -> None:
+    """A window that looks ahead, and a shift that undoes it."""
     source = s.node()
-    window = s.draw.choice(["", f", window: {s.draw.randint(1, 3)}"])
-    s.line(f"{{attention: 2{window}, of: {source}}}", source)
+    if len(s.axes) == 1:
+        by = s.draw.randint(1, 2)
+        low = s.draw.randint(-1, by)
+        n = s.hidden(f"{{conv: {{time: {low}..{by}}}, of: {source}{s.given()}}}")
+        s.line(f"{n}(time - {by + s.draw.randint(0, 1)})")
+    elif s.draw.random() < 0.5:  # along the row: as far back
+        n = s.hidden(f"{{conv: {{row: 0, col: 0..1}}, of: {source}{s.given()}}}")
+        s.line(f"{n}(col - {s.draw.randint(1, 2)})")
+    else:  # rows below, with all of their pixels: one row more
+        n = s.hidden(f"{{conv: {{row: 0..1, col: -1..1}}, of: {source}{s.given()}}}")
+        s.line(f"{n}(row - 2)")
 
 
-def norm(s: Sketch) -> None:
-    source = s.node()
-    s.line(f"{{norm: {s.draw.choice(['layer', 'rms'])}, of: {source}}}", source)
+def early(s: Sketch) -> None:
+    """What is known far ahead, and a window that makes use of it."""
+    if len(s.axes) == 1:
+        n = s.hidden(f"{{conv: {{time: -4..-3}}, to: {WIDTH}, of: y{s.given()}}}")
+        s.line(f"{{conv: {{time: {s.draw.choice(['-1..2', '0..1', '1..2', '1'])}}}, of: {n}}}")
+        return
+    n = s.hidden(f"{{conv: {{row: -2, col: -1..1}}, to: {WIDTH}, of: y{s.given()}}}")
+    form = s.draw.choice(
+        [
+            f"{{conv: {{row: 0..1, col: -1..1}}, of: {n}}}",
+            f"{n}(row + 1)",
+            f"{n}(col + 1)",
+            f"{{linear: {WIDTH}, of: {n}(row + 1)(col - 1)}}",
+        ]
+    )
+    s.above.append(s.line(form))
 
 
 def layers(s: Sketch) -> None:
     """A block, stacked over dilations."""
     source, name = s.node(), f"block{len(s.blocks)}"
-    body = s.draw.choice(
-        [
-            "    f: {conv: 2, dilation: dilation}\n    out: x + tanh(f)\n",
-            "    f, g: {conv: 2, dilation: dilation}\n    z: tanh(f) * sigmoid(g)\n"
-            f"    dense: {{linear: {WIDTH}}}\n    out: x + dense\n",
-            "    f: [{norm: rms}, {conv: {time: -1..0}, dilation: dilation}]\n    out: x + f\n",
-            "    f: {conv: 1}\n    g: {conv: 2, dilation: dilation, of: x(time - 1)}\n"
-            "    out: f + relu(g)\n",
-        ]
-    )
+    body = s.draw.choice(BODIES[len(s.axes)]).replace("AXIS", s.axes[-1])
     if not s.safe and s.draw.random() < 0.3:
         body = body.replace("{conv: 2,", "{conv: {time: 0..1},")
-    if len(s.axes) > 1:
-        body = IMAGE_BODIES[s.draw.randrange(len(IMAGE_BODIES))]
-    s.blocks.append(f"  {name}(x, dilation=1):\n{body}")
-    repeat = s.draw.choice(["2", "{dilation: doubling(1..2)}", "{dilation: [2, 1]}"])
-    s.line(f"{{use: {name}, of: {source}, repeat: {repeat}}}", source)
+    dilated = "dilation" in body
+    s.blocks.append(f"  {name}(x{', dilation=1' if dilated else ''}):\n{body}")
+    repeats = ["2", "{dilation: doubling(1..2)}", "{dilation: [2, 1]}"]
+    repeat = s.draw.choice(repeats) if dilated else "2"
+    stack = f"{{use: {name}, of: {source}, repeat: {repeat}}}"
+    if "skip:" in body:
+        stack = s.hidden(stack)
+        s.line(f"sum({stack}.skip) + {stack}")
+    else:
+        s.line(stack)
+
+
+EVERY_BODY = (
+    f"    f: [{{norm: layer}}, {{linear: {2 * WIDTH}}}, gelu, {{linear: {WIDTH}}}]\n"
+    "    out: x + f\n",
+    "    a: {norm: rms}\n    b: {attention: 2}\n    h: x + b\n"
+    f"    f: [{{norm: layer}}, {{linear: {WIDTH}}}, silu]\n    out: h + f\n",
+    f"    b: {{linear: {WIDTH}, of: x(AXIS - 1)}}\n    out: x + relu(b)\n",
+)
+SEQUENCE_BODIES = (
+    "    f: {conv: 2, dilation: dilation}\n    out: x + tanh(f)\n",
+    "    f, g: {conv: 2, dilation: dilation}\n    z: tanh(f) * sigmoid(g)\n"
+    f"    dense: {{linear: {WIDTH}}}\n    out: x + dense\n",
+    "    f, g: {conv: 2, dilation: dilation}\n    z: tanh(f) * sigmoid(g)\n"
+    f"    skip: {{linear: {WIDTH}}}\n    dense: {{linear: {WIDTH}, of: z}}\n    out: x + dense\n",
+    "    f: [{norm: rms}, {conv: {time: -1..0}, dilation: dilation}]\n    out: x + f\n",
+    "    f: {conv: 1}\n    g: {conv: 2, dilation: dilation, of: x(time - 1)}\n"
+    "    out: f + relu(g)\n",
+    *EVERY_BODY,
+)
+IMAGE_BODIES = (
+    "    f: {conv: 3, dilation: dilation}\n    out: x + tanh(f)\n",
+    "    f: [relu, {conv: {row: 1, col: 3}, dilation: dilation}]\n    out: x + f\n",
+    f"    f, g: {{conv: 3, dilation: dilation}}\n    z: tanh(f) * sigmoid(g)\n"
+    f"    dense: {{linear: {WIDTH}}}\n    out: x + dense\n",
+    f"    f, g: {{conv: 3}}\n    z: tanh(f) * sigmoid(g)\n"
+    f"    skip: {{linear: {WIDTH}}}\n    dense: {{linear: {WIDTH}, of: z}}\n    out: x + dense\n",
+    *EVERY_BODY,
+)
+BODIES = {1: SEQUENCE_BODIES, 2: IMAGE_BODIES, 3: EVERY_BODY}
 
 
 # --- for every number of axes --------------------------------------------------------------------
+
+
+def attention(s: Sketch) -> None:
+    source = s.node()
+    kind = s.draw.choice(
+        [
+            "attention: 2",
+            "attention: 1",
+            f"attention: 2, window: {s.draw.randint(1, 4)}",
+            "attention: 2, rope: 100",
+            "attention: 2, kv_heads: 1, rope: 10",
+            "attention: 4, alibi: true",
+            "attention: 2, mask: A",
+        ]
+    )
+    s.line(f"{{{kind}, of: {source}}}")
+
+
+def norm(s: Sketch) -> None:
+    source = s.node()
+    s.line(f"{{norm: {s.draw.choice(['layer', 'rms'])}, of: {source}}}")
 
 
 def pointwise(s: Sketch) -> None:
@@ -165,7 +281,7 @@ def pointwise(s: Sketch) -> None:
             f"[{{linear: {WIDTH}, of: {source}}}, gelu, {{dropout: 0.5}}, {{linear: {WIDTH}}}]",
         ]
     )
-    s.line(form, source)
+    s.line(form)
 
 
 def equation(s: Sketch) -> None:
@@ -176,9 +292,48 @@ def equation(s: Sketch) -> None:
             f"{a} + 2 * {b}{s.shift()}",
             f"silu({a}) * {b}{s.shift()}",
             f"elu({a}) + {b}",
+            f"{a}{s.shift(1)} + {b}{s.shift(1)}",
+            f"softplus({a} - {b}{s.shift()}{s.shift()})",
         ]
     )
-    s.line(form, a, b)
+    s.line(form)
+
+
+def shifted(s: Sketch) -> None:
+    """A shift alone, in front of an op, side by side with another, or with a value outside."""
+    a, b = s.node(), s.node()
+    form = s.draw.choice(
+        [
+            f"{a}{s.shift(1)}",
+            f"{{linear: {WIDTH}, of: {a}{s.shift(1)}{s.given()}}}",
+            f"{{linear: {WIDTH}, of: {a}{s.shift(1)} ++ {a}}}",
+            f"{a}({s.axis()} - 1) or {b}",
+            f"{b} * ({a}({s.axis()} - {s.draw.randint(1, 2)}) or 0.5)",
+        ]
+    )
+    s.line(form)
+
+
+def apart(s: Sketch) -> None:
+    """One op for two names."""
+    source = s.node()
+    p, q = f"p{len(s.lines)}", f"q{len(s.lines)}"
+    s.hidden(f"{{linear: {WIDTH}, of: {source}{s.given()}}}", f"{p}, {q}")
+    s.line(f"tanh({p}) * sigmoid({q}{s.shift()})")
+
+
+def table(s: Sketch) -> None:
+    """Positions, or learned numbers, added."""
+    source, axis = s.node(), s.axis()
+    if s.draw.random() < 0.3:
+        s.line(f"{source} + sinusoidal({axis})")
+        return
+    weight = f"{{weight: {WIDTH}}}"
+    n = s.hidden(s.draw.choice([f"{{embed: {WIDTH}, of: {axis}, size: 64}}", weight]))
+    s.line(s.draw.choice([f"{source} + {n}", f"{source}({axis} - 1) or {n}"]))
+
+
+ANYWHERE: list[Grow] = [attention, norm, pointwise, equation, shifted, apart, table]
 
 
 # --- conditions ----------------------------------------------------------------------------------
@@ -188,70 +343,68 @@ def condition(s: Sketch) -> None:
     """A condition on the target's clock or a slower one, or a global one, and how it is read."""
     name = f"c{len(s.conditions)}"
     if s.draw.random() < 0.25:
-        s.conditions[name] = "{classes: 3}"
+        s.conditions[name] = s.draw.choice(["{classes: 3}", "{features: 2}"])
         s.known.append(name)
         return
+    axes = tuple(axis for axis in s.axes if s.draw.random() < 0.8) or s.axes
     slower = s.draw.choice([1, 1, 2, 3])
     known = s.draw.choice(["all", "present", "past", "+1", "+2"])
-    clock = "time" if slower == 1 else f"time / {slower}"
-    s.conditions[name] = f"{{features: 2, axes: [{clock}], known: {known}}}"
-    inferred = f"{{conv: {s.draw.choice([1, 3])}, to: {WIDTH}, of: {name}}}"
-    written = (
-        f"{{conv: {{time: {s.draw.choice(['-1..0', '0..1', '-2..-1'])}}}, to: {WIDTH}, of: {name}}}"
-    )
-    plain = f"{{linear: {WIDTH}, of: {name}{s.shift()}}}"
+    if axes[0] != s.axes[0]:
+        known = "all"
+    clocks = [axis if slower == 1 else f"{axis} / {slower}" for axis in axes]
+    kind = s.draw.choice(["features: 2", "features: 2", "classes: 3"])
+    s.conditions[name] = f"{{{kind}, axes: [{', '.join(clocks)}], known: {known}}}"
+    plain = f"{{linear: {WIDTH}, of: {name}{shift_of(s, axes)}}}"
+    forms = [plain]
+    if len(s.axes) < 3 and axes == s.axes:
+        size = 3 if known == "past" else s.draw.choice([1, 3])
+        forms.append(f"{{conv: {size}, to: {WIDTH}, of: {name}}}")
+        windows = ["-1..0", "-2..-1"] + ["0..1"] * (known not in ("present", "past") or not s.safe)
+        window = s.draw.choice(windows)
+        inner = ", col: -1..0" if len(s.axes) == 2 else ""
+        forms.append(f"{{conv: {{{axes[0]}: {window}{inner}}}, to: {WIDTH}, of: {name}}}")
     reading = f"{name}_read"
-    s.lines.append(f"  {reading}: {s.draw.choice([inferred, written, plain])}")
+    s.lines.append(f"  {reading}: {s.draw.choice(forms)}")
     if slower > 1 and s.draw.random() < 0.5:
-        s.lines.append(f"  {reading}_up: {{up: {slower}, of: {reading}}}")
+        rates = ", ".join(f"{axis}: {slower}" for axis in axes)
+        s.lines.append(f"  {reading}_up: {{up: {{{rates}}}, of: {reading}}}")
         reading = f"{reading}_up"
+    if (slower == 1 or reading.endswith("_up")) and s.draw.random() < 0.3:
+        s.lines.append(f"  {reading}_late: tanh({reading}{shift_of(s, axes)})")
+        reading = f"{reading}_late"
     s.known.append(reading)
+
+
+def shift_of(s: Sketch, axes: tuple[str, ...]) -> str:
+    """A shift of something with some of the axes only, or none."""
+    return s.draw.choice(["", "", f"({s.draw.choice(axes)} - {s.draw.randint(1, 2)})"])
 
 
 def use_conditions(s: Sketch) -> None:
     """A condition that nobody reads is an error: read each at least once."""
     source = s.node()
     if s.known:
-        s.line(f"{{linear: {WIDTH}, of: {source}, given: [{', '.join(s.known)}]}}", source)
+        s.line(f"{{linear: {WIDTH}, of: {source}, given: [{', '.join(s.known)}]}}")
 
 
 # --- images --------------------------------------------------------------------------------------
 
-IMAGE_BODIES = (
-    "    f: {conv: 3, dilation: dilation}\n    out: x + tanh(f)\n",
-    "    f: [relu, {conv: {row: 1, col: 3}, dilation: dilation}]\n    out: x + f\n",
-    f"    f, g: {{conv: 3, dilation: dilation}}\n    z: tanh(f) * sigmoid(g)\n"
-    f"    dense: {{linear: {WIDTH}}}\n    out: x + dense\n",
-)
 
-
-def image(draw: random.Random) -> str:
-    kind = draw.choice(["levels: 3", "classes: 3", "features: 2"])
-    s = Sketch(draw, ("row", "col"), "y", f"{kind}, axes: [row, col]", safe=draw.random() < 0.4)
-    if draw.random() < 0.3:
-        s.conditions["label"] = "{classes: 3}"
-        s.known.append("label")
-    windows = [
-        "3",
-        "{row: 3, col: 3}",
-        "{row: 1, col: 3}",
-        "{row: -1, col: -1..1}",
-        "{row: 0, col: -2..-1}",
-    ]
+def image(draw: random.Random, safe: bool) -> str:
+    s = sketch(draw, AXES[2], safe)
+    for _ in range(draw.choice([0, 0, 1, 2])):
+        condition(s)
+    windows = ["3", "{row: 3, col: 3}", "{row: 1, col: 3}", "{row: 0, col: -2..-1}"]
     if not s.safe:
         windows += ["{row: -1..0, col: -1..1}", "{row: 0, col: 0..1}"]
     for _ in range(draw.choice([1, 1, 2])):
         s.line(f"{{conv: {draw.choice(windows)}, to: {WIDTH}, of: y{s.given()}}}")
-    ops: list[Callable[[Sketch], None]] = [
-        window_of_image,
-        window_of_image,
-        pointwise,
-        equation,
-        norm,
-        layers,
-    ]
-    for _ in range(draw.randint(1, 4)):
-        draw.choice(ops)(s)
+    if draw.random() < 0.5:
+        window = draw.choice(["{row: -1, col: -1..1}", "{row: -2..-1, col: 0..1}"])
+        s.above.append(s.line(f"{{conv: {window}, to: {WIDTH}, of: y}}"))
+    ops: list[Grow] = [window_of_image, window_of_image, ahead, early, layers, *ANYWHERE]
+    for _ in range(draw.randint(1, 5)):
+        draw.choice([*ops, rows_above, two_stacks] if s.above else ops)(s)
     use_conditions(s)
     return s.text()
 
@@ -269,30 +422,113 @@ def window_of_image(s: Sketch) -> None:
     if not s.safe:
         windows += ["{row: -1..0, col: -1..1}", "{row: 0, col: -1..1}"]
     dilation = s.draw.choice(["", "", ", dilation: 2", ", dilation: {row: 1, col: 2}"])
-    s.line(f"{{conv: {s.draw.choice(windows)}{dilation}, of: {source}{s.given()}}}", source)
+    s.line(f"{{conv: {s.draw.choice(windows)}{dilation}, of: {source}{s.given()}}}")
 
 
-def colours(draw: random.Random) -> str:
-    """Channels drawn one after another."""
-    axes = draw.choice([("row", "col"), ("time",)])
-    channels = draw.choice([2, 3])
-    kind = f"levels: 3, axes: [{', '.join(axes)}], channels: {channels}"
-    s = Sketch(draw, axes, "y", kind, ordered=True, safe=draw.random() < 0.4)
-    s.line(f"{{conv: 3, to: {WIDTH}, of: y}}")
-    if draw.random() < 0.3:
-        s.line(f"{{conv: {draw.choice([1, 3])}, mask: A, to: {WIDTH}, of: y}}")
-    for _ in range(draw.randint(1, 3)):
-        source = s.node()
-        forms = [
-            f"{{conv: 3, of: {source}}}",
-            f"{{conv: 3, mask: A, of: {source}}}",
+def rows_above(s: Sketch) -> None:
+    """One more layer of a stack that sees whole rows, but none of its own."""
+    source = s.draw.choice(s.above)
+    form = s.draw.choice(
+        [
+            f"{{conv: {{row: -1..0, col: -1..1}}, of: {source}{s.given()}}}",
+            f"{{conv: {{row: 0, col: -1..1}}, of: {source}}}",
             f"{{linear: {WIDTH}, of: {source}}}",
+            f"{{norm: layer, of: {source}}}",
+            f"{{attention: 2, of: {source}}}",
+            f"tanh({source}) + {s.draw.choice(s.above)}(row - 1)",
+        ]
+    )
+    s.above.append(s.line(form))
+
+
+def two_stacks(s: Sketch) -> None:
+    """Gated PixelCNN's pair of stacks."""
+    rows, here, name = s.draw.choice(s.above), s.node(), f"block{len(s.blocks)}"
+    s.blocks.append(
+        f"  {name}(v, h):\n    a, b: {{conv: {{row: -1..0, col: -1..1}}, of: v}}\n"
+        "    v_out: tanh(a) * sigmoid(b)\n"
+        "    p, q: {conv: {row: 1, col: 3}, of: h, given: [a, b]}\n"
+        "    h_out: h + tanh(p) * sigmoid(q)\n    out: v_out, h_out\n"
+    )
+    pair = s.hidden(f"{{use: {name}, of: [{rows}, {here}], repeat: {s.draw.randint(1, 2)}}}")
+    v, h = f"v{len(s.lines)}", f"h{len(s.lines)}"
+    s.hidden(pair, f"{v}, {h}")
+    s.line(f"relu({v}) + {h}")
+
+
+def volume(draw: random.Random, safe: bool) -> str:
+    """Three axes: no convolution has code there."""
+    s = sketch(draw, AXES[3], safe)
+    for _ in range(draw.choice([0, 0, 1])):
+        condition(s)
+    for _ in range(draw.choice([1, 2, 2])):
+        forms = [f"{{linear: {WIDTH}, of: y{s.shift(1)}{s.given()}}}"] * 2
+        if "classes" in s.kind:
+            forms.append(f"{{embed: {WIDTH}, of: y{s.shift(1)}}}")
+        if not s.safe:
+            forms += [
+                f"{{linear: {WIDTH}, of: y}}",
+                f"{{linear: {WIDTH}, of: y(row - 1)(col + 1)}}",
+            ]
+        s.line(draw.choice(forms))
+    if draw.random() < 0.5:  # the frame before, whole
+        ahead_too = draw.choice(["", "(row + 1)", "(col + 1)", "(row + 1)(col - 1)"])
+        s.above.append(s.line(f"{{linear: {WIDTH}, of: y(frame - 1){ahead_too}}}"))
+    ops: list[Grow] = [attention, layers, *ANYWHERE]
+    for _ in range(draw.randint(1, 4)):
+        draw.choice([*ops, frames_before] if s.above else ops)(s)
+    use_conditions(s)
+    return s.text()
+
+
+def frames_before(s: Sketch) -> None:
+    """One more layer on whole frames before."""
+    source = s.draw.choice(s.above)
+    form = s.draw.choice(
+        [
+            f"{{linear: {WIDTH}, of: {source}(row + 1)}}",
+            f"relu({source}) + {source}(col + 1)",
+            f"{{attention: 2, of: {source}}}",
+            f"{{norm: rms, of: {source}}}",
+        ]
+    )
+    s.above.append(s.line(form))
+
+
+# --- ordered channels ----------------------------------------------------------------------------
+
+
+def colours(draw: random.Random, safe: bool) -> str:
+    """Channels drawn one after another."""
+    axes = AXES[draw.choice([1, 2, 2, 3])]
+    kind = draw.choice(["levels: 3", "classes: 3"])
+    kind = f"{kind}, axes: [{', '.join(axes)}], channels: {draw.choice([2, 3])}"
+    s = Sketch(draw, axes, "y", kind, ordered=True, safe=safe)
+    for _ in range(draw.choice([0, 0, 1])):
+        condition(s)
+    wide = f"{{linear: {WIDTH}}}"
+    if len(axes) == 3:
+        s.line(f"{{linear: {WIDTH}, of: y{s.shift()}{s.given()}}}")
+    else:
+        s.line(f"{{conv: 3, to: {WIDTH}, of: y{s.given()}}}")
+    if draw.random() < 0.3 and len(axes) < 3:
+        s.line(f"{{conv: {draw.choice([1, 3])}, mask: A, to: {WIDTH}, of: y}}")
+    if draw.random() < 0.4 and len(axes) == 2:
+        s.above.append(s.hidden(f"{{conv: {{row: -1, col: -1..1}}, to: {WIDTH}, of: y}}"))
+        s.known.append(s.above[0])
+    for _ in range(draw.randint(1, 4)):
+        source = s.node()
+        conv = "linear: 4" if len(axes) == 3 else "conv: 3"
+        forms = [
+            f"{{{conv}, of: {source}{s.given()}}}",
+            f"{{{conv}, mask: A, of: {source}}}",
+            f"{{linear: {WIDTH}, of: {source}{s.given()}}}",
             f"relu({source})",
-            f"[relu, {{linear: {WIDTH}}}, {{conv: 1}}]"
-            if source == s.nodes[-1]
-            else f"tanh({source})",
+            f"{source} * sigmoid({s.node()})",
+            f"[relu, {wide}, {{{conv}}}]" if s.lines[-1].startswith(f"  {source}:") else source,
         ]
         if not s.safe:
-            forms += [f"{{norm: layer, of: {source}}}", f"{{conv: 3, mask: none, of: {source}}}"]
-        s.line(draw.choice(forms), source)
+            forms += [f"{{norm: layer, of: {source}}}", f"{{{conv}, mask: none, of: {source}}}"]
+        s.line(draw.choice(forms))
+    use_conditions(s)
     return s.text()

@@ -28,13 +28,13 @@ from pieces.conv1d import CausalConv1d, StrictlyCausalConv1d, WindowConv1d
 from pieces.conv2d import MaskedConv2dA, MaskedConv2dB, WindowConv2d
 from pieces.embedding import Embedding, PositionEmbedding, sinusoidal
 from pieces.functions import concat_elu, repeat, scale_levels, shift
+from pieces.caches2d import channel_groups
 from pieces.subpixel import (
     SubpixelConv1dA,
     SubpixelConv1dB,
     SubpixelConv2dA,
     SubpixelConv2dB,
     SubpixelLinear,
-    channel_groups,
 )
 
 INPUTS, OUTPUTS = [0, 0, 1, 1, 2], [0, 1, 1, 2]  # layouts of channel groups
@@ -573,6 +573,12 @@ def test_mu_law_round_trip(classes: int, dtype: torch.dtype) -> None:
 # What lets the text of a piece stand in another file
 
 
+STANDARD = {
+    "Any", "Callable", "Index", "Mapping", "Offset", "Result", "Sequence", "Span", "copy",
+    "dataclass", "re", "replace",
+}  # fmt: skip
+
+
 def definitions() -> dict[str, ast.stmt]:
     found: dict[str, ast.stmt] = {}
     for path in sorted((TEMPLATES / "pieces").glob("*.py")):
@@ -581,17 +587,20 @@ def definitions() -> dict[str, ast.stmt]:
                 assert node.name not in found, f"{node.name} is defined twice"
                 found[node.name] = node
             else:
-                assert isinstance(node, ast.Import | ast.ImportFrom | ast.Expr), ast.unparse(node)
+                assert isinstance(node, ast.Import | ast.ImportFrom | ast.Expr | ast.Assign), (
+                    ast.unparse(node)
+                )
     return found
 
 
 @pytest.mark.parametrize("name", definitions())
 def test_a_piece_refers_to_other_pieces_and_torch_only(name: str) -> None:
     node = definitions()[name]
-    known = {"torch", "nn", "F", "math", "Tensor", "Sequence", *definitions(), *dir(builtins)}
+    known = {"torch", "nn", "F", "math", "Tensor", *STANDARD, *definitions(), *dir(builtins)}
     bound = {n.arg for n in ast.walk(node) if isinstance(n, ast.arg)}
     names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
     bound |= {n.id for n in names if isinstance(n.ctx, ast.Store)}
+    bound |= {n.name for n in ast.walk(node) if isinstance(n, ast.FunctionDef)}
     assert {n.id for n in names} - bound <= known
     assert not [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
 

@@ -189,7 +189,7 @@ class Arguments(Chains):
         value = outputs_of(value)
         if isinstance(value, Term):
             modules += self._modules(value, attribute)
-            return self._made(value, name, self.spec.span(path), attribute, instance)
+            return self._hoisted(value, name, self.spec.span(path), attribute, instance)
         passed: Value = value
         return passed
 

@@ -14,6 +14,7 @@ from arspec.equations import (
 from arspec.expansion.lines import Lines
 from arspec.expansion.ops import PLAIN
 from arspec.layers import Op, Use
+from arspec.marks import plain
 from arspec.names import local
 from arspec.program import Instance, Module, ProgramLine
 from arspec.scope import Scope
@@ -87,8 +88,8 @@ class Chains(Lines):
                 construct = own[0].construct if own else ""
                 template = made.code
                 if isinstance(source, Ref) and source.code and i:
-                    template = template.replace(f"({source.code})", "({})", 1)
-                simple = bool(construct) and made.code == (
+                    template = template.replace(f"({source.code}", "({}", 1)
+                simple = bool(construct) and plain(made.code) == plain(
                     f"self.{line.attribute}.{i}({source.code if isinstance(source, Ref) else ''})"
                 )
                 steps.append((construct, template, simple))
@@ -104,10 +105,12 @@ class Chains(Lines):
         assert info is not None
         target = local(line.attribute)
         before: tuple[str, ...] = ()
-        if all(plain for _, _, plain in steps):
+        if all(simple for _, _, simple in steps):
             inner = ", ".join(construct for construct, _, _ in steps)
             modules.append(Module(line.attribute, f"nn.Sequential({inner})"))
             code = f"self.{line.attribute}({first_code})"
+            if any(plain(template) != template for _, template, _ in steps):
+                before, code = _one_by_one(line.attribute, target, steps, first_code)
         else:
             before, code = self._spelled_chain(
                 line, steps, first_code, target, modules, inner_modules
@@ -163,3 +166,33 @@ class Chains(Lines):
             statements.append(code)
             current = target
         return tuple(f"{target} = {s}" for s in statements[:-1]), statements[-1]
+
+
+def _one_by_one(
+    attribute: str, target: str, steps: list[tuple[str, str, bool]], first: str
+) -> tuple[tuple[str, ...], str]:
+    """An nn.Sequential with layers that keep something: runs of others stay one statement."""
+    codes: list[str] = []
+    run: list[int] = []
+
+    def close(current: str) -> str:
+        """Run what was collected."""
+        if not run:
+            return current
+        for i in run:
+            current = f"self.{attribute}[{i}]({current})"
+        codes.append(current)
+        run.clear()
+        return target
+
+    current = first
+    for i, (_, template, _) in enumerate(steps):
+        if plain(template) == template:
+            run.append(i)
+            continue
+        current = close(current)
+        code = template.replace(f"self.{attribute}.{i}(", f"self.{attribute}[{i}](", 1)
+        codes.append(code.replace("({}", f"({current}", 1))
+        current = target
+    close(current)
+    return tuple(f"{target} = {code}" for code in codes[:-1]), codes[-1]

@@ -171,7 +171,8 @@ class Lines(Ops):
             for i, part in enumerate(parts):
                 value = evaluator.value(part)  # type: ignore[arg-type]
                 if isinstance(value, Term):
-                    ref = self._made(value, f"{name}.{i}", part.span, line.attribute, instance)  # type: ignore[union-attr]
+                    where = part.span  # type: ignore[union-attr]
+                    ref = self._hoisted(value, f"{name}.{i}", where, line.attribute, instance)
                     codes.append(ref.code)
                     value = ref
                 value = outputs_of(value)
@@ -188,7 +189,13 @@ class Lines(Ops):
             code = ", ".join(m.code for m in members)
             instance.lines.append(
                 ProgramLine(
-                    line.attribute, line.span, targets, code, width="", node=members[-1].node
+                    line.attribute,
+                    line.span,
+                    targets,
+                    code,
+                    width="",
+                    node=members[-1].node,
+                    pair=tuple(m.code for m in members),
                 )
             )
             refs = tuple(m.named(t) for m, t in zip(members, targets, strict=True))

@@ -21,6 +21,7 @@ from arspec.expressions import Expr, text
 from arspec.expressions import names as names_in
 from arspec.graph import UPTO, Read
 from arspec.layers import Facts, Op, Site, Weighted
+from arspec.marks import KEEPS, SHIFT, first, hoisted, named
 from arspec.program import Instance, Missing, Module
 from arspec.scope import Scope
 from arspec.source import Path
@@ -103,8 +104,9 @@ class Ops(Settings):
             return value
         if isinstance(value, Term):
             at = self.spec.span((*path, "of"))
-            modules += self._modules(value, attribute)
-            return self._made(value, f"{name}.of", at, attribute, instance)
+            if not (op.takes_symbols and value.symbols):
+                modules += self._modules(value, attribute)
+            return self._hoisted(value, f"{name}.of", at, attribute, instance)
         if isinstance(value, Ref):
             return value
         at = self.spec.span((*path, "of")) if op.of is not None else span
@@ -186,9 +188,12 @@ class Ops(Settings):
         if facts.missing:
             instance.missing.append(Missing(facts.missing, span))
         code = facts.call.replace("{self}", f"self.{attribute}")
+        shifted = isinstance(source, Ref) and facts.helpers
+        code = named(code, self.drafts[source.node][0] if shifted else name)  # type: ignore[union-attr]
         modules = []
         if facts.construct is not None:
             modules.append(Module(attribute, facts.construct))
+        modules += [Module(*helper) for helper in facts.helpers]
         for given in givens:
             modules.append(given.module)
             code = f"{code} + {given.code}"
@@ -217,11 +222,31 @@ class Ops(Settings):
         if "concatenate(" in term.code:
             instance.missing.append(Missing("`++` of nodes with different axes", span))
         node = self.node(name, span, info, reads)
-        code = term.code.replace(ATTRIBUTE, attribute)
+        code = self._shifts_named(term, named(term.code.replace(ATTRIBUTE, attribute), name))
         return Ref(node, info, code, term.raw if term.symbols else "", term.delays)
 
+    def _hoisted(
+        self, term: Term, name: str, span: Span, attribute: str, instance: Instance
+    ) -> Ref:
+        """A term inside a line becomes a node that a coarser loop may compute."""
+        made = self._made(term, name, span, attribute, instance)
+        own = f"{attribute}_{name.rpartition('.')[2]}".replace(".", "_")
+        return made.named(hoisted(made.code, name, own))
+
     def _modules(self, term: Term, attribute: str) -> tuple[Module, ...]:
-        return tuple(Module(f"{attribute}_{suffix}", make) for suffix, make in term.modules)
+        made, shifts = [], 0
+        for suffix, make in term.modules:
+            if suffix == SHIFT:
+                shifts += 1
+                suffix = f"shift{shifts if shifts > 1 else ''}"
+            made.append(Module(f"{attribute}_{suffix}", make))
+        return tuple(made)
+
+    def _shifts_named(self, term: Term, code: str) -> str:
+        """A term's shifts are modules of their own: numbered from the second on."""
+        for shifts in range(1, code.count(SHIFT) + 1):
+            code = code.replace(SHIFT, f"shift{shifts if shifts > 1 else ''}", 1)
+        return code
 
     def _node_value(
         self, raw: Any, path: Path, scope: Scope, name: str, instance: Instance
@@ -258,7 +283,7 @@ class Ops(Settings):
             value = outputs_of(value)
             where = self.spec.span(at)
             if isinstance(value, Term):
-                value = self._made(value, f"{name}.given{i}", where, attribute, instance)
+                value = self._hoisted(value, f"{name}.given{i}", where, attribute, instance)
             members = value.members if isinstance(value, Group) else (value,)
             label = _first_name(expr)
             for j, member in enumerate(members):
@@ -322,14 +347,17 @@ class Ops(Settings):
         node = self.node(name, where, projected, [Read(ref.node, reach, where)])
         own_up = {axis: rate for axis, rate in up.items() if axis in self.frame.axes}
         repeat = self.frame.stencil([{}], "same", up=own_up)
-        call = f"self.{attribute}({ref.code})"
+        past = KEEPS if grouped else ""
+        call = named(f"self.{attribute}({ref.code}{past})", name)
+        call = hoisted(call, name, attribute.replace(".", "_"))
         places = [axis for axis, _ in ref.info.grid]
         for axis, rate in up.items():
             if rate != 1:
                 length = self._length(axis, strides[axis])
                 if length_of:
                     length = f"{length_of}.shape[{list(strides).index(axis) + 1}]"
-                call = f'repeat({call}, {rate}, {length}, {places.index(axis) + 1}, "{source}")'
+                place = f'{places.index(axis) + 1}, "{source}"{first(axis)}'
+                call = f"repeat({call}, {rate}, {length}, {place})"
         term = Term((), ref.info.grid, features, KNOWN, call, batched=ref.info.batched)
         grid = tuple((axis, strides[axis]) for axis in strides)
         call = Evaluator(Scope(self.shared, ""), self.frame, self.order)._aligned(term, grid)

@@ -146,13 +146,16 @@ class Uses(Arguments):
         floats = {
             n for n, v in arguments.items() if isinstance(v, Num) and isinstance(v.value, float)
         }
-        instance = Instance(block.name, tuple(numbers), tuple(inputs), floats=frozenset(floats))
+        instance = Instance(
+            block.name, tuple(numbers), tuple(inputs), floats=frozenset(floats), path=f"{path}."
+        )
         scope = Scope(self.shared, block.name, values)
         start = len(self.drafts)
         first = values[block.parameters[0].name] if block.parameters else None
         first = first if isinstance(first, Ref | Group) else None
         output = self._body(block.body, scope, f"{path}.", first, instance)
         self.active.pop()
+        instance.lines[:] = [line.relative(instance.path) for line in instance.lines]
         instance.outputs = tuple(ref.code for ref in refs([output]))
         applied = Applied(block.name, dict(scope.values), output, widths)
         self.templates[key] = _Template(

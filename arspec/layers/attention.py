@@ -8,6 +8,7 @@ from arspec.graph import ALL, EVERYWHERE, PAST, PRESENT
 from arspec.layers.base import Axes, Facts, Flag, Nodes, Number, Weighted
 from arspec.layers.linear import missing_setting, settings
 from arspec.layers.site import Site
+from arspec.marks import KEEPS
 from arspec.values import DERIVED
 
 
@@ -128,8 +129,8 @@ def _call(site: Site) -> str:
     """Several axes are one sequence, in raster order."""
     x, axes = site.x.code, len(site.axes)
     if axes < 2:
-        return f"{{self}}({x})"
-    return f"{{self}}({x}.flatten(1, {axes})).unflatten(1, {x}.shape[1:{axes + 1}])"
+        return f"{{self}}({x}{KEEPS})"
+    return f"{{self}}({x}.flatten(1, {axes}){KEEPS}).unflatten(1, {x}.shape[1:{axes + 1}])"
 
 
 def _listed(axes: Any) -> list[str]:

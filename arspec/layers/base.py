@@ -129,6 +129,7 @@ class Facts:
     mask: str = ""
     batched: bool = True
     table: int = 0  # of an embedding: how many symbols have a row in its weight
+    helpers: tuple[tuple[str, str], ...] = ()  # further modules: attribute, construct
     cut: tuple[int, ...] | None = None  # the earliest offset that an inferred mask hides
 
 
@@ -137,6 +138,7 @@ class Op(Strict):
 
     key: ClassVar[str]
     makes_input: ClassVar[bool] = False  # has no input of its own: learned numbers
+    takes_symbols: ClassVar[bool] = False  # reads integers, and shifts what it looked up itself
     takes_axes: ClassVar[bool] = False  # its input may be the positions of an axis
 
     of: Nodes | None = None

@@ -11,6 +11,7 @@ from arspec.graph import ALL, EVERYWHERE, PRESENT, SAME, Reach
 from arspec.layers.base import Facts, Number, Op, Rates, Weighted, WindowSpec
 from arspec.layers.linear import missing_setting, settings
 from arspec.layers.site import Site
+from arspec.marks import KEEPS, first
 from arspec.values import DERIVED, Features, Grid, Num, Stride, Window
 
 _ONE = Num(1, "1")
@@ -66,7 +67,7 @@ class Conv(Weighted):
             reads=((site.x, reach),),
             due=min(x.due, DERIVED),
             construct=f"{code.piece}({inputs}, {outputs}, {code.arguments}{settings(self)})",
-            call=f"{{self}}({site.x.code})",
+            call=f"{{self}}({site.x.code}{KEEPS})",
             parameters=self.weights(out.width, taps),
             missing=missing_setting(self) or missing,
             mask=mask if masked else "",
@@ -221,7 +222,7 @@ class Up(Op):
         for place, (axis, stride) in enumerate(grid, start=1):
             if up[axis] != 1:
                 length = _length_text(site, axis, stride, f"{site.x.code}.shape[{place}]", up[axis])
-                call = f"repeat({call}, {rates[axis].text}, {length}, {place})"
+                call = f"repeat({call}, {rates[axis].text}, {length}, {place}{first(axis)})"
         return Facts(grid, x.features, ((site.x, reach),), min(x.due, DERIVED), call=call)
 
 

@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 from arspec.graph import ALL, BEFORE, UPTO
 from arspec.layers.base import Facts, Number, Op, Text, Weighted
+from arspec.layers.shifts import add_up, shift_module
 from arspec.layers.site import Site
+from arspec.marks import KEEPS, first
 from arspec.values import DERIVED, KNOWN, AxisName, Features, Num
 
 
@@ -40,7 +42,7 @@ class Linear(Weighted):
             reads=((site.x, site.frame.point(groups)),),
             due=min(x.due, DERIVED),
             construct=construct,
-            call=f"{{self}}({site.x.code})",
+            call=f"{{self}}({site.x.code}{KEEPS if masked else ''})",
             parameters=self.weights(out.width, x.features.width),
             missing=missing_setting(self),
             mask=mask if masked else "",
@@ -51,6 +53,7 @@ class Embed(Weighted):
     """A learned vector per symbol, or per position of an axis (then `size` bounds its length)."""
 
     key: ClassVar[str] = "embed"
+    takes_symbols: ClassVar[bool] = True
     takes_axes: ClassVar[bool] = True
     embed: Number
     size: Number | None = None
@@ -80,9 +83,13 @@ class Embed(Weighted):
                 )
         else:
             call = f"{{self}}({call})"
-        for axis, by in source.delays:
-            position = [a for a, _ in x.grid].index(axis) + 1
-            call = f"shift({call}, {position}, {by})"
+        helpers = []
+        together = add_up(source.delays)
+        each = [source.delays] if together and source.delays else [[d] for d in source.delays]
+        for i, moves in enumerate(each):
+            helper = f"{site.name.partition('.')[0]}_shift{i + 1 if i else ''}"
+            helpers.append((helper, shift_module(x.grid, moves)))
+            call = f"self.{helper}({call}{KEEPS})"
         reads = ((source, site.frame.point(ALL)),)
         several = x.features.width != x.symbols.value
         return Facts(
@@ -96,6 +103,7 @@ class Embed(Weighted):
             parameters=int(parameters),
             operations=0,
             missing="an embedding of several channels" if several else missing_setting(self),
+            helpers=tuple(helpers),
         )
 
     def _positions(self, site: Site, axis: AxisName, out: Features) -> Facts:
@@ -113,7 +121,7 @@ class Embed(Weighted):
             reads=(),
             due=KNOWN,
             construct=f"PositionEmbedding({size.text}, {out.text})",
-            call=f"{{self}}({site.target}.shape[{place}])",
+            call=f"{{self}}({site.target}.shape[{place}]{first(axis.name)})",
             parameters=int(size.value) * out.width,
             operations=0,
             missing=missing,

@@ -6,9 +6,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .caches_attention import KeyCache
+from .state import Offset, State
+
+
+def prefix_mask(queries: int, keys: int, device: torch.device) -> Tensor | None:
+    """Which keys a query sees that are not later than it, the last query being the last key.
+
+    Aligned bottom-right: query i is position keys - queries + i. With is_causal=True, which aligns
+    top-left, a single query would see key 0 only. None: one query sees all.
+    """
+    if queries == 1:
+        return None
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+
 
 class CausalSelfAttention(nn.Module):
     """Multi-head self-attention on (B, T, width) (Vaswani et al. 2017): output t sees x[<= t]."""
+
+    _place: str = ""
+    latest: int | None = None  # how far back it sees
 
     def __init__(
         self,
@@ -35,15 +52,20 @@ class CausalSelfAttention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The queries are the last positions of the keys, as after a cached prefix."""
-        n, m = q.shape[2], k.shape[2]
-        # Aligned bottom-right: query i is position m - n + i. With is_causal=True, which aligns
-        # top-left, a single query would see key 0 only.
-        mask = torch.ones(n, m, dtype=torch.bool, device=q.device).tril(m - n)
         dropout = self.dropout if self.training else 0.0
+        mask = prefix_mask(q.shape[2], k.shape[2], q.device)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def cache(self, source: Offset, output: Offset) -> KeyCache:
+        """What a sampler keeps of x: its keys and values."""
+        return KeyCache(source, output, self.latest)
+
+    def forward(self, x: Tensor, past: State | None = None) -> Tensor:
         q, k, v = self.project(x)
+        if past is not None and not past.filling:
+            return self.merge(self.attend(q, *KeyCache.of(self, past).extend(k, v, past)))
+        if past is not None:
+            KeyCache.of(self, past).keep_all(q, k, v, past)
         dropout = self.dropout if self.training else 0.0
         # As many queries as keys, so query t sees the keys <= t.
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
@@ -56,12 +78,39 @@ class StrictCausalSelfAttention(CausalSelfAttention):
     Position 0 sees nothing: zeros before the output projection.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, past: State | None = None) -> Tensor:
+        if past is not None and not past.filling:
+            return self.merge(self.newest(x, KeyCache.of(self, past), past))
+        if past is not None:
+            KeyCache.of(self, past).keep_all(*self.project(x), past)
         q, k, v = self.project(x[:, :-1])
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         # One zero in front: output t is what t - 1 attends to, so it sees x[<= t - 1].
         return self.merge(F.pad(y, (0, 0, 1, 0)))
+
+    def cache(self, source: Offset, output: Offset) -> KeyCache:
+        """What a sampler keeps of x: its keys and values, and the query that comes too early."""
+        cache = super().cache(source, output)
+        if source == output:
+            cache.moving = (*cache.moving, "queries")
+        return cache
+
+    def newest(self, x: Tensor, keys: KeyCache, past: State) -> Tensor:
+        """What the newest outputs attend to."""
+        q, k, v = self.project(x)
+        if not past.inside(past.to(keys.source)):
+            return torch.zeros_like(q)
+        if keys.source != keys.output:  # x is position t - 1
+            return self.attend(q, *keys.extend(k, v, past))
+        before, n = keys.queries, q.shape[2]
+        keys.queries = q[:, :, -1:]
+        k, v = keys.extend(k, v, past)
+        q = q[:, :, :-1] if before is None else torch.cat([before, q[:, :, :-1]], dim=2)
+        if not q.shape[2]:
+            return torch.zeros_like(keys.queries)
+        y = self.attend(q, k[:, :, :-1], v[:, :, :-1])
+        return F.pad(y, (0, 0, n - y.shape[2], 0))  # position 0 sees nothing
 
 
 class WindowedSelfAttention(CausalSelfAttention):
@@ -80,20 +129,26 @@ class WindowedSelfAttention(CausalSelfAttention):
         outputs: int | None = None,
     ) -> None:
         super().__init__(width, heads, bias, dropout, outputs)
-        self.latest = window
+        self.latest = self.reach = window
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The queries are the last positions of the keys, as after a cached prefix."""
-        n, m = q.shape[2], k.shape[2]
-        prefix = torch.ones(n, m, dtype=torch.bool, device=q.device).tril(m - n)
-        mask = prefix.triu(m - n - self.latest + 1)  # neither later nor `window` positions back
+        n, m = q.shape[2], min(k.shape[2], q.shape[2] - 1 + self.reach)
+        k, v = k[:, :, k.shape[2] - m :], v[:, :, v.shape[2] - m :]
+        mask = prefix_mask(n, m, q.device)
+        if mask is not None:
+            mask = mask.triu(m - n - self.reach + 1)  # neither later nor `window` positions back
         dropout = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, past: State | None = None) -> Tensor:
         q, k, v = self.project(x)
+        if past is not None and not past.filling:
+            return self.merge(self.newest(q, *KeyCache.of(self, past).extend(k, v, past)))
+        if past is not None:
+            KeyCache.of(self, past).keep_all(q, k, v, past)
         length = x.shape[1]
-        size = min(self.latest, length)
+        size = min(self.reach, length)
         blocks = math.ceil(length / size)
         q, k, v = (
             torch.unflatten(F.pad(s, (0, 0, 0, blocks * size - length)), 1, (blocks, size))
@@ -105,11 +160,26 @@ class WindowedSelfAttention(CausalSelfAttention):
         key = torch.arange(-size, size, device=x.device)  # relative to the start of the block
         first = size * torch.arange(blocks, device=x.device)[:, None, None]
         # Query t sees the keys t - window + 1 .. t, and none before position 0.
-        mask = (key <= query) & (key > query - self.latest) & (first + key >= 0)
+        mask = (key <= query) & (key > query - self.reach) & (first + key >= 0)
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         y = torch.unflatten(y, 0, (-1, self.heads)).flatten(2, 3)
         return self.merge(y[:, :, :length])
+
+    def newest(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The queries are the last positions of the keys; each block of them sees its window."""
+        before, n = k.shape[2] - q.shape[2], q.shape[2]
+        ends = [min(start + self.reach, n) for start in range(0, n, self.reach)]
+        starts = [max(start + before - self.reach + 1, 0) for start in range(0, n, self.reach)]
+        blocks = [
+            self.attend(
+                q[:, :, i * self.reach : end],
+                k[:, :, start : before + end],
+                v[:, :, start : before + end],
+            )
+            for i, (start, end) in enumerate(zip(starts, ends, strict=True))
+        ]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
 
 
 class AlibiCausalSelfAttention(CausalSelfAttention):
@@ -145,8 +215,13 @@ class AlibiCausalSelfAttention(CausalSelfAttention):
         dropout = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=scores, dropout_p=dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.merge(self.attend(*self.project(x)))
+    def forward(self, x: Tensor, past: State | None = None) -> Tensor:
+        q, k, v = self.project(x)
+        if past is not None and past.filling:
+            KeyCache.of(self, past).keep_all(q, k, v, past)
+        elif past is not None:
+            k, v = KeyCache.of(self, past).extend(k, v, past)
+        return self.merge(self.attend(q, k, v))
 
 
 def rotate(x: Tensor, base: float, first: int = 0) -> Tensor:
@@ -169,6 +244,8 @@ class RotaryCausalSelfAttention(nn.Module):
 
     Each of `kv_heads` keys and values serves heads / kv_heads queries (Ainslie et al. 2023, GQA).
     """
+
+    _place: str = ""
 
     def __init__(
         self,
@@ -203,17 +280,24 @@ class RotaryCausalSelfAttention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The queries are the last positions of the keys, as after a cached prefix."""
-        n, m = q.shape[2], k.shape[2]
-        # Aligned bottom-right: query i is position m - n + i. With is_causal=True, which aligns
-        # top-left, a single query would see key 0 only.
-        mask = torch.ones(n, m, dtype=torch.bool, device=q.device).tril(m - n)
         dropout = self.dropout if self.training else 0.0
+        mask = prefix_mask(q.shape[2], k.shape[2], q.device)
         return F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=dropout, enable_gqa=True
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def cache(self, source: Offset, output: Offset) -> KeyCache:
+        """What a sampler keeps of x: its keys, turned by their positions, and values."""
+        return KeyCache(source, output)
+
+    def forward(self, x: Tensor, past: State | None = None) -> Tensor:
+        if past is not None and not past.filling:
+            keys = KeyCache.of(self, past)
+            q, k, v = self.project(x, max(keys.start(past), 0))
+            return self.merge(self.attend(q, *keys.extend(k, v, past)))
         q, k, v = self.project(x)
+        if past is not None:
+            KeyCache.of(self, past).keep_all(q, k, v, past)
         dropout = self.dropout if self.training else 0.0
         # As many queries as keys, so query t sees the keys <= t.
         y = F.scaled_dot_product_attention(

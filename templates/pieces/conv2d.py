@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .caches2d import WindowCache
 from .initialise import fan_in_uniform_
+from .state import Offset, State
 
 
 class WindowConv2d(nn.Module):
@@ -12,6 +14,8 @@ class WindowConv2d(nn.Module):
 
     Output (r, c) sees x[r + i * dilation, c + j * dilation], i in `rows` and j in `cols`.
     """
+
+    _place: str = ""
 
     def __init__(
         self,
@@ -41,7 +45,14 @@ class WindowConv2d(nn.Module):
         """The outputs whose whole window is in x, which is larger by the extent of the spans."""
         return self.convolve(x, self.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def cache(self, source: Offset, output: Offset) -> WindowCache:
+        """What a sampler keeps of x."""
+        spans = self.rows, self.cols
+        return WindowCache(source, output, spans, self.weight, self.bias, self.dilation)
+
+    def forward(self, x: Tensor, past: State | None = None) -> Tensor:
+        if past is not None:
+            return past.run(self, x)
         (top, bottom), (left, right) = self.rows, self.cols
         # Zeros outside, so that output (r, c) sees rows r + top .. r + bottom, columns c + left ..
         # c + right; what lies beyond the last tap is cut.
@@ -81,6 +92,11 @@ class MaskedConv2d(WindowConv2d):
     def window(self, x: Tensor) -> Tensor:
         """The outputs whose whole window is in x; masked taps read nothing."""
         return self.convolve(x, self.weight * self.mask)
+
+    def cache(self, source: Offset, output: Offset) -> WindowCache:
+        """What a sampler keeps of x."""
+        spans, weight = (self.rows, self.cols), self.weight * self.mask
+        return WindowCache(source, output, spans, weight, self.bias, self.dilation)
 
 
 class MaskedConv2dA(MaskedConv2d):

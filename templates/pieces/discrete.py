@@ -9,9 +9,15 @@ from torch.nn import functional as F
 
 
 def draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    """An index from softmax(logits / temperature), by the Gumbel-max trick; 0 takes the largest."""
-    noise = -torch.empty_like(logits).exponential_(generator=generator).log()
-    return (logits + temperature * noise).argmax(-1)
+    """An index from softmax(logits / temperature), by its distribution function; 0: the largest."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    below = F.softmax(logits / temperature, dim=-1).cumsum(-1)
+    total = below[..., -1:]
+    uniform = torch.rand(total.shape, dtype=total.dtype, device=total.device, generator=generator)
+    # Below the total even after rounding, so that an index of probability 0 is never drawn.
+    value = torch.minimum(uniform * total, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(below, value, right=True)[..., 0]
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

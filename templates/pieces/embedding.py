@@ -15,17 +15,19 @@ class Embedding(nn.Embedding):
 
 
 class PositionEmbedding(nn.Module):
-    """A learned vector per position: a length n <= `size` -> (n, width). Starts from N(0, 0.02)."""
+    """A learned vector per position, `size` of them. Starts from N(0, 0.02)."""
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(size, width))
         nn.init.normal_(self.weight, std=0.02)
 
-    def forward(self, length: int) -> Tensor:
-        if length > len(self.weight):
-            raise ValueError(f"{length} positions, but only {len(self.weight)} have an embedding")
-        return self.weight[:length]
+    def forward(self, length: int, first: int = 0) -> Tensor:
+        """Those of `length` positions from `first` on."""
+        end = first + length
+        if end > len(self.weight):
+            raise ValueError(f"{end} positions, but only {len(self.weight)} have an embedding")
+        return self.weight[first:end]
 
 
 class SinusoidalPositions(nn.Module):
@@ -38,8 +40,9 @@ class SinusoidalPositions(nn.Module):
         self.width = width
         self.register_buffer("like", torch.empty(0), persistent=False)
 
-    def forward(self, length: int) -> Tensor:
-        return sinusoidal(length, self.width, self.like.device, self.like.dtype)
+    def forward(self, length: int, first: int = 0) -> Tensor:
+        """Those of `length` positions from `first` on."""
+        return sinusoidal(length, self.width, self.like.device, self.like.dtype, first)
 
 
 def sinusoidal(
@@ -47,6 +50,7 @@ def sinusoidal(
     width: int,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
+    first: int = 0,
 ) -> Tensor:
     """Positions as sines and cosines, (length, width) (Vaswani et al. 2017, section 3.5).
 
@@ -54,5 +58,6 @@ def sinusoidal(
     """
     features = torch.arange(width, dtype=torch.float64)
     even = features - features % 2
-    angles = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (even / width)
+    positions = torch.arange(first, first + length, dtype=torch.float64)
+    angles = positions[:, None] / 10000 ** (even / width)
     return torch.where(features % 2 == 0, angles.sin(), angles.cos()).to(device, dtype)

@@ -1,8 +1,15 @@
 """Functions without parameters."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .caches1d import DelayCache
+from .caches2d import ShiftCache
+from .state import Offset, State
 
 
 def concat_elu(x: Tensor) -> Tensor:
@@ -21,16 +28,87 @@ def shift(x: Tensor, axis: int, by: int) -> Tensor:
     return F.pad(kept, [0, 0] * (x.dim() - 1 - axis) + [before, after])
 
 
-def repeat(x: Tensor, rate: int, length: int, axis: int, name: str = "input") -> Tensor:
-    """From a slower clock: y[i] = x[i // rate] for i < length along dimension `axis`."""
-    frames = x.shape[axis]
-    if frames * rate < length:
+class Shift(nn.Module):
+    """y[t] = x[t - by] along time, (B, T, C); zeros from outside. Later for by > 0."""
+
+    _place: str = ""
+
+    def __init__(self, by: int) -> None:
+        super().__init__()
+        self.by = by
+
+    def cache(self, source: Offset, output: Offset) -> DelayCache:
+        """What a sampler keeps of x."""
+        return DelayCache(source, output, self.by)
+
+    def forward(self, x: Tensor, past: State | None = None) -> Tensor:
+        if past is not None:
+            return past.run(self, x)
+        return shift(x, 1, self.by)  # output t sees x[t - by]
+
+
+class GridShift(nn.Module):
+    """y[i] = x[i - by] on a grid, (B, *axes, C), `by` per axis; zeros from outside."""
+
+    _place: str = ""
+
+    def __init__(self, *by: int) -> None:
+        super().__init__()
+        self.by = by
+
+    def cache(self, source: Offset, output: Offset) -> ShiftCache:
+        """What a sampler keeps of x."""
+        return ShiftCache(source, output, [(-by, -by) for by in self.by])
+
+    def whole(self, x: Tensor) -> Tensor:
+        """All positions at once."""
+        for axis, by in enumerate(self.by, start=1):
+            x = shift(x, axis, by) if by else x
+        return x
+
+    def forward(self, x: Tensor, past: State | None = None) -> Tensor:
+        if past is not None:
+            return past.run(self, x)
+        return self.whole(x)  # output i sees x[i - by]
+
+
+def repeat(
+    x: Tensor, rate: int, length: int, axis: int, name: str = "input", first: int = 0
+) -> Tensor:
+    """From a slower clock: x[i // rate] for `length` positions i from `first` on, along `axis`."""
+    frames, end = x.shape[axis], first + length
+    if frames * rate < end:
         raise ValueError(
-            f"{name}: {frames} frames cover {frames * rate} of {length} positions at {rate} each"
+            f"{name}: {frames} frames cover {frames * rate} of {end} positions at {rate} each"
         )
-    return x.repeat_interleave(rate, dim=axis).narrow(axis, 0, length)
+    if length == 1:
+        return x.narrow(axis, first // rate, 1)
+    return x.repeat_interleave(rate, dim=axis).narrow(axis, first, length)
 
 
 def scale_levels(x: Tensor, levels: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Integers 0 .. levels - 1 to evenly spaced numbers in [-1, 1]."""
     return (2 * x.to(dtype) - (levels - 1)) / (levels - 1)
+
+
+def summed(layers: Sequence[Any], inputs: Sequence[Tensor], past: State | None = None) -> Tensor:
+    """The sum of layer(x) over pairs of a layer and an input, each (..., C)."""
+    if past is None or past.filling:
+        return sum_of([layer(x) for layer, x in zip(layers, inputs, strict=True)])
+    weight, bias = past.packed(str(layers[0]._place), lambda: side_by_side(layers))
+    # In a step: one product with the weights side by side.
+    return F.linear(torch.cat(list(inputs), dim=-1), weight, bias)
+
+
+def sum_of(terms: Sequence[Tensor]) -> Tensor:
+    """Their sum."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def side_by_side(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor]:
+    """The weights of linear maps as one, (outputs, all inputs), and the sum of their biases."""
+    weight = torch.cat([layer.weight for layer in layers], dim=1)
+    return weight, sum_of([weight.new_zeros(()), *(x.bias for x in layers if x.bias is not None)])

@@ -9,31 +9,52 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .caches2d import FeatureCache, WindowCache
 from .conv1d import CausalConv1d, convolve1d
 from .conv2d import MaskedConv2d
 from .initialise import fan_in_uniform_
+from .state import Offset, State
 
 
-def channel_groups(features: int, channels: int) -> list[int]:
-    """The group of each feature: contiguous, as equal as possible, larger groups first."""
-    size, larger = divmod(features, channels)
-    return [group for group in range(channels) for _ in range(size + (group < larger))]
+class ChannelSlices:
+    """Takes the features of the channel that is drawn; `layout` is the channel of each."""
+
+    def __init__(self, layout: Sequence[int]) -> None:
+        starts = [i for i, c in enumerate(layout) if not i or layout[i - 1] != c]
+        runs = zip(starts, [*starts[1:], len(layout)], strict=True)
+        self.runs: list[list[slice]] = [[] for _ in range(max(layout) + 1)]
+        for start, end in runs:
+            self.runs[layout[start]].append(slice(start, end))
+
+    def __call__(self, x: Tensor, past: State | None) -> Tensor:
+        if past is None or past.filling:
+            return x
+        return torch.cat([x[..., run] for run in self.runs[past.at[-1]]], dim=-1)
 
 
 class SubpixelLinear(nn.Module):
     """Linear map on (..., inputs): feature o sees the features of groups <= its own (mask B)."""
 
     mask: Tensor
+    _place: str = ""
 
     def __init__(self, inputs: Sequence[int], outputs: Sequence[int], bias: bool = True) -> None:
         super().__init__()
+        self.inputs, self.outputs = inputs, outputs
         mask = torch.tensor(inputs) <= torch.tensor(outputs)[:, None]
         self.register_buffer("mask", mask, persistent=False)
         self.weight = nn.Parameter(torch.empty(len(outputs), len(inputs)))
         self.bias = nn.Parameter(torch.empty(len(outputs))) if bias else None
         fan_in_uniform_(self.weight, self.bias, mask.sum(1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def cache(self, source: Offset, output: Offset) -> FeatureCache:
+        """What a sampler keeps of x."""
+        weight = self.weight * self.mask
+        return FeatureCache(source, output, weight, self.bias, self.inputs, self.outputs)
+
+    def forward(self, x: Tensor, past: State | None = None) -> Tensor:
+        if past is not None:
+            return past.run(self, x)
         # Later channels of this position are not drawn yet: their weights are masked.
         return F.linear(x, self.weight * self.mask, self.bias)
 
@@ -56,10 +77,18 @@ class SubpixelConv1d(CausalConv1d):
 
     mask: Tensor
 
-    def __init__(self, present: Tensor, kernel: int, dilation: int, bias: bool) -> None:
-        outputs, inputs = present.shape
-        super().__init__(inputs, outputs, kernel, dilation, bias)
-        mask = torch.ones(outputs, inputs, kernel, dtype=torch.bool)
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        present: Tensor,
+        kernel: int,
+        dilation: int,
+        bias: bool,
+    ) -> None:
+        super().__init__(len(inputs), len(outputs), kernel, dilation, bias)
+        self.inputs, self.outputs = inputs, outputs
+        mask = torch.ones(len(outputs), len(inputs), kernel, dtype=torch.bool)
         mask[:, :, -1] = present  # the last tap is t itself
         self.register_buffer("mask", mask, persistent=False)
         fan_in_uniform_(self.weight, self.bias, mask.flatten(1).sum(1))
@@ -67,6 +96,12 @@ class SubpixelConv1d(CausalConv1d):
     def window(self, x: Tensor) -> Tensor:
         """Outputs with their whole left context in x: (B, reach + n, inputs) -> (B, n, outputs)."""
         return convolve1d(x, self.weight * self.mask, self.bias, self.dilation)
+
+    def cache(self, source: Offset, output: Offset) -> WindowCache:  # type: ignore[override]
+        """What a sampler keeps of x."""
+        spans, weight = [(-self.reach, 0)], self.weight * self.mask
+        layouts = self.inputs, self.outputs
+        return WindowCache(source, output, spans, weight, self.bias, (self.dilation,), *layouts)
 
 
 class SubpixelConv1dA(SubpixelConv1d):
@@ -81,7 +116,7 @@ class SubpixelConv1dA(SubpixelConv1d):
         bias: bool = True,
     ) -> None:
         present = torch.tensor(inputs) < torch.tensor(outputs)[:, None]
-        super().__init__(present, kernel, dilation, bias)
+        super().__init__(inputs, outputs, present, kernel, dilation, bias)
 
 
 class SubpixelConv1dB(SubpixelConv1d):
@@ -96,7 +131,7 @@ class SubpixelConv1dB(SubpixelConv1d):
         bias: bool = True,
     ) -> None:
         present = torch.tensor(inputs) <= torch.tensor(outputs)[:, None]
-        super().__init__(present, kernel, dilation, bias)
+        super().__init__(inputs, outputs, present, kernel, dilation, bias)
 
 
 class SubpixelConv2d(MaskedConv2d):
@@ -107,17 +142,25 @@ class SubpixelConv2d(MaskedConv2d):
 
     def __init__(
         self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
         present: Tensor,
         kernel: tuple[int, int],
         dilation: int | tuple[int, int],
         bias: bool,
     ) -> None:
-        outputs, inputs = present.shape
-        super().__init__(inputs, outputs, kernel, 0, dilation, bias)
-        mask = self.mask.repeat(outputs, inputs, 1, 1)
+        super().__init__(len(inputs), len(outputs), kernel, 0, dilation, bias)
+        self.inputs, self.outputs = inputs, outputs
+        mask = self.mask.repeat(len(outputs), len(inputs), 1, 1)
         mask[:, :, -1, kernel[1] // 2] = present  # the centre tap is (r, c) itself
         self.register_buffer("mask", mask, persistent=False)
         fan_in_uniform_(self.weight, self.bias, mask.flatten(1).sum(1))
+
+    def cache(self, source: Offset, output: Offset) -> WindowCache:
+        """What a sampler keeps of x."""
+        spans, weight = (self.rows, self.cols), self.weight * self.mask
+        layouts = self.inputs, self.outputs
+        return WindowCache(source, output, spans, weight, self.bias, self.dilation, *layouts)
 
 
 class SubpixelConv2dA(SubpixelConv2d):
@@ -132,7 +175,7 @@ class SubpixelConv2dA(SubpixelConv2d):
         bias: bool = True,
     ) -> None:
         present = torch.tensor(inputs) < torch.tensor(outputs)[:, None]
-        super().__init__(present, kernel, dilation, bias)
+        super().__init__(inputs, outputs, present, kernel, dilation, bias)
 
 
 class SubpixelConv2dB(SubpixelConv2d):
@@ -147,4 +190,4 @@ class SubpixelConv2dB(SubpixelConv2d):
         bias: bool = True,
     ) -> None:
         present = torch.tensor(inputs) <= torch.tensor(outputs)[:, None]
-        super().__init__(present, kernel, dilation, bias)
+        super().__init__(inputs, outputs, present, kernel, dilation, bias)

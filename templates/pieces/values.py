@@ -4,6 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .functions import GridShift, Shift
+from .state import State
+
 
 class Bounded(nn.Module):
     """Learned numbers between `low` and `high`, either of them None: () -> (width,).
@@ -29,6 +32,39 @@ class Bounded(nn.Module):
             return self.low + F.softplus(self.weight)
         assert self.high is not None
         return self.high - F.softplus(self.weight)
+
+
+class ShiftOr(Shift):
+    """y[t] = x[t - by] along time, (B, T, C), and `outside`[t] where t - by is not on the grid."""
+
+    def forward(self, x: Tensor, outside: Tensor, past: State | None = None) -> Tensor:  # type: ignore[override]
+        if past is None or past.filling:
+            if past is not None:
+                past.caches[self._place].fill(x, past)
+            return shift_or(x, 1, self.by, outside)
+        cache = past.caches[self._place]
+        y = cache.run(x, past)
+        inside = past.to(cache.output)[0] >= self.by
+        return y if inside else torch.as_tensor(outside, dtype=y.dtype).expand_as(y)
+
+
+class GridShiftOr(GridShift):
+    """y[i] = x[i - by] on a grid, and `outside`[i] where i - by is not on it."""
+
+    def forward(self, x: Tensor, outside: Tensor, past: State | None = None) -> Tensor:  # type: ignore[override]
+        axis = next(k for k, by in enumerate(self.by) if by)
+        if past is None or past.filling:
+            if past is not None:
+                past.caches[self._place].fill(x, past)
+            return shift_or(x, axis + 1, self.by[axis], outside)
+        cache = past.caches[self._place]
+        y = cache.run(x, past)
+        length = past.shape[axis] or past.at[0] + 1
+        place = torch.arange(length, device=x.device) - self.by[axis]
+        if axis < len(cache.output):
+            place = place[max(past.to(cache.output)[axis], 0)][None]
+        inside = ((place >= 0) & (place < length)).view(-1, *[1] * (y.dim() - 2 - axis))
+        return torch.where(inside, y, outside)
 
 
 def shift_or(x: Tensor, axis: int, by: int, outside: Tensor) -> Tensor:

@@ -1,0 +1,408 @@
+"""Lines to statements, loop by loop: what `forward` evaluates itself, and what it settles once.
+
+A body's `forward` holds the lines of the finest loop. What belongs to a coarser one becomes a
+method of its own, `_given` or `_per_row`, called through `settled`, which keeps its values until
+that loop moves on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from arspec.classes import BlockClass
+from arspec.marks import FIRST, KEPT, PASSED, outermost, plain, whole
+from arspec.names import local
+from arspec.program import ProgramLine
+from arspec.stepping import FREE, ONCE, Plan, Unplanned, When
+
+_TOKEN = re.compile("\x08(\\d+)\x08")
+_WORD = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
+
+
+@dataclass
+class Item:
+    """Statements that define names; those of one line stay together."""
+
+    loop: int
+    statements: list[str]
+    defines: list[str]
+
+    @property
+    def words(self) -> set[str]:
+        return set(_WORD.findall(" ".join(s.partition("  # ")[0] for s in self.statements)))
+
+
+@dataclass
+class Method:
+    """A coarser loop's statements, as the template prints them."""
+
+    name: str
+    loop: int
+    items: list[Item]
+    available: set[str]
+    arguments: list[str] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
+
+    @property
+    def defines(self) -> set[str]:
+        return {name for item in self.items for name in item.defines}
+
+    @property
+    def statements(self) -> list[str]:
+        lines = [s for item in self.items for s in item.statements]
+        if len(self.results) == 1:  # what a module returns is Any to a type checker
+            start = f"{self.results[0]} = "
+            lines = [
+                s.replace(start, start[:-3] + ": Tensor = ", 1) if s.startswith(start) else s
+                for s in lines
+            ]
+        return [*lines, f"return {', '.join(self.results)}"]
+
+    @property
+    def result(self) -> str:
+        types = ["Tensor"] * len(self.results)
+        return "Tensor" if len(types) == 1 else f"tuple[{', '.join(types)}]"
+
+
+@dataclass
+class Arranged:
+    """The statements of `forward`, and the methods that it settles."""
+
+    statements: list[str]
+    methods: list[Method]
+    modules: list[str] = field(default_factory=list)
+
+
+def _argument(code: str, end: int) -> tuple[int, int]:
+    """The first argument of the call whose last one ends there."""
+    depth, at, first = 1, end, end
+    while depth:
+        at -= 1
+        depth += {")": 1, "]": 1, "(": -1, "[": -1}.get(code[at], 0)
+        if depth == 1 and code[at] == ",":
+            first = at
+    return at + 1, first
+
+
+class Arranger:
+    """Brings the lines of one class into the loops of a plan."""
+
+    def __init__(self, plan: Plan, one: BlockClass) -> None:
+        self.plan, self.one = plan, one
+        self.frame = plan.term.frame
+        self.items: list[Item] = []
+        self.modules: dict[str, str] = {}
+        self.finished: list[str] = []  # parts of an expression that are as a step evaluates them
+
+    def add(self, when: When | None, statements: Iterable[str], defines: Sequence[str]) -> None:
+        """Statements as they are."""
+        loop = self.plan.finest if when is None or when.loop == FREE else when.loop
+        self.items.append(Item(loop, list(statements), list(defines)))
+
+    def line(self, line: ProgramLine, statements: list[str], targets: Sequence[str]) -> None:
+        """The statements of one line, marks and all."""
+        if line.pair:
+            self._pair(line)
+            return
+        when = self.plan.line(self.one, line)
+        if when is not None and when.loop == FREE:
+            when = self._readers(line)
+        if when is None:  # dead: with what it reads
+            words = _WORD.findall(plain(" ".join(statements)))
+            whens = [w for name in words if (w := self.plan.when(self.one, name))]
+            when = max(whens, key=lambda w: w.loop, default=When(self.plan.finest))
+        made = [self._statement(line, when, s) for s in statements]
+        self.add(when, made, targets)
+
+    def _pair(self, line: ProgramLine) -> None:
+        """Several equations on one line: each belongs to a loop of its own."""
+        parts = [part for code in line.pair if (part := whole(code))]
+        whens = [self.plan.of_node(self.one, part.node) for part in parts]
+        finest = When(self.plan.finest)
+        if all(own is None or own.loop in (FREE, finest.loop) for own in whens):
+            codes = []
+            for code in line.pair:
+                part = whole(code)
+                there = line if part is None else replace(line, node=self._node(part.node))
+                own = self.plan.of_node(self.one, part.node) if part else None
+                own = own if own is not None and own.loop != FREE else finest
+                value = code if part is None else self._value(there, own, self.one.fill(part.code))
+                codes.append(self._finish(value))
+            statement = f"{', '.join(line.targets)} = {', '.join(codes)}"
+            self.add(
+                None,
+                [statement] if ", ".join(line.targets) != ", ".join(codes) else [],
+                line.targets,
+            )
+            return
+        for target, code in zip(line.targets, line.pair, strict=True):
+            part = whole(code)
+            if part is None:  # a name is passed on as it is
+                if target != code:
+                    self.add(None, [f"{target} = {code}"], [target])
+                continue
+            own = self.plan.of_node(self.one, part.node)
+            when = own if own is not None and own.loop != FREE else When(self.plan.finest)
+            there = replace(line, targets=(target,), node=self._node(part.node))
+            value = self._value(there, when, self.one.fill(part.code))
+            self.add(when, [f"{target} = {self._finish(value)}"], [target])
+
+    def head(self, statement: str) -> None:
+        """The parameters of the distribution."""
+        term = self.plan.term
+        line = ProgramLine("head", term.root.lines[-1].span, ("params",), "", node=term.graph.head)
+        when = self.plan.whens[term.graph.head]
+        if when.loop == FREE:
+            raise Unplanned("a head that reads nothing")
+        self.add(when, [self._statement(line, when, statement)], ["params"])
+        finest = When(self.plan.finest, (0,) * (self.plan.finest + 1))
+        if when.loop < finest.loop:
+            cut = self._cut(line, finest, when, term.graph.head, "params")
+            self.add(finest, [f"params = {cut}"], ["params"])
+
+    def _readers(self, line: ProgramLine) -> When | None:
+        """A table has the positions of those who read it."""
+        plan = self.plan
+        found: set[When] = set()
+        for use in plan.uses[id(self.one)]:
+            wanted = {plan.ids[n] for n in plan._below(f"{use.path}{line.name}", False)}
+            while wanted:
+                readers = {
+                    node
+                    for node in plan.whens
+                    if any(r.source in wanted for r in plan.term.graph.nodes[node].reads)
+                }
+                found.update(plan.whens[n] for n in readers if plan.whens[n].loop != FREE)
+                wanted = {n for n in readers if plan.whens[n].loop == FREE}
+        return found.pop() if len(found) == 1 else When(self.plan.finest)
+
+    def _statement(self, line: ProgramLine, when: When, statement: str) -> str:
+        code, comment = statement, ""
+        if "  # " in statement:
+            code, _, comment = statement.partition("  # ")
+        if line.use is not None:
+            return self._passing(line, when, statement)
+        self.finished.clear()
+        target, equals, value = code.partition(" = ")
+        if not equals or not re.fullmatch(r"[\w, :]+", target):
+            target, equals, value = "", "", code
+        parts = value.split(", ")
+        if len(line.targets) > 1 and len(parts) == len(line.targets):  # names are passed on
+            kept = [p if p.isidentifier() else self._value(line, when, p) for p in parts]
+            value = ", ".join(kept)
+        else:
+            value = self._value(line, when, value)
+        return f"{target}{equals}{self._finish(value)}" + (f"  # {comment}" if comment else "")
+
+    def _passing(self, line: ProgramLine, when: When, statement: str) -> str:
+        """A use of a block: it is told what it keeps, unless it is given from the start."""
+        while part := outermost(statement):
+            name = part.name
+            own = self.plan.of_node(self.one, part.node) or When(self.plan.finest)
+            line = replace(line, use=None, targets=(name,), node=self._node(part.node))
+            self.add(own, [f"{name} = {self._finish(self._value(line, own, part.code))}"], [name])
+            statement = statement[: part.start] + name + statement[part.end :]
+        return statement.replace(PASSED, ", past=past" if when.loop >= 0 else "")
+
+    def _value(self, line: ProgramLine, when: When, code: str) -> str:
+        """An expression as a step evaluates it."""
+        code = self._hoist(line, when, code)
+        while match := KEPT.search(code):
+            start, end = _argument(code, match.start())
+            argument = self._finish(code[start:end])
+            self._keep_finer(when, code[: start - 1], argument)
+            # What a window reads stands where it stands: the layer's cache knows.
+            told = ", past=past" if when.loop >= 0 else ""
+            rest = code[end : match.start()] + told + code[match.end() :]
+            code = code[:start] + self._token(argument) + rest
+        code = code.replace(PASSED, ", past=past" if when.loop >= 0 else "")
+        code = self._here(line, when, code)
+        return self._lengths(when, FIRST.sub(lambda m: self._first(when, m[1]), code))
+
+    def _hoist(self, line: ProgramLine, when: When, code: str) -> str:
+        while part := outermost(code):
+            node, name, inner = part.node, part.name, part.code
+            own = self.plan.of_node(self.one, node)
+            loop = when.loop if own is None or own.loop == FREE else own.loop
+            if loop > when.loop:
+                raise Unplanned("a coarser loop that collects a finer one")
+            there = replace(line, node=self._node(node))
+            own = own if own is not None and own.loop != FREE else when
+            text = self._value(there, own, inner)
+            if loop < when.loop:
+                self.add(own, [f"{name} = {self._finish(text)}"], [name])
+                text = self._cut(line, when, own, there.node, name)
+            elif own is not when and self.plan.late(self.one, name, line.node, node):
+                self.add(own, [f"{name} = {self._finish(text)}"], [name])
+                text = self._late(line, own, when, name, node)
+            code = code[: part.start] + self._token(text) + code[part.end :]
+        return code
+
+    def _token(self, code: str) -> str:
+        self.finished.append(code)
+        return f"\x08{len(self.finished) - 1}\x08"
+
+    def _finish(self, code: str) -> str:
+        """An expression with its finished parts."""
+        while match := _TOKEN.search(code):
+            code = code[: match.start()] + self.finished[int(match[1])] + code[match.end() :]
+        return code
+
+    def _node(self, name: str) -> int:
+        """The node of that name in the first live use."""
+        relative = name
+        for use in self.plan.uses[id(self.one)]:
+            if (node := self.plan.ids.get(use.path + relative)) in self.plan.whens:
+                return node
+        return self.plan.ids[name]
+
+    def _here(self, line: ProgramLine, when: When, code: str) -> str:
+        """Names of coarser loops: cut to the positions of this one."""
+        if when.loop < 0:
+            return code
+
+        def cut(match: re.Match[str]) -> str:
+            name = match[0]
+            own = self.plan.when(self.one, name)
+            nodes = self.plan.nodes(self.one, name)
+            if own is not None and own.loop >= when.loop and line.node >= 0:
+                length = code.startswith(".shape", match.end())
+                return name if length else self._late(line, own, when, name)
+            if own is None or not nodes or own.loop >= when.loop or own.loop == FREE:
+                return name
+            live = next((n for n in nodes if n in self.plan.whens), nodes[0])
+            return self._cut(line, when, own, live, name)
+
+        return _WORD.sub(cut, code)
+
+    def _late(
+        self, line: ProgramLine, own: When, when: When, name: str, part: str | None = None
+    ) -> str:
+        """A name whose newest value stands farther on: that of this line's position."""
+        late = self.plan.late(self.one, name, line.node, part)
+        if not late:
+            return name
+        attribute = f"{line.name}_{name}_late"
+        axes = len(self.frame.axes)
+        if own.loop == axes and own.loop == when.loop:
+            raise Unplanned("channels that stand at different places")
+        made = "Shift(0)" if axes == 1 else f"GridShift({', '.join(['0'] * axes)})"
+        self.modules[f"self.{attribute}"] = made
+        for path, source, output in late:
+            self.plan.kept[path + attribute] = source, output
+        if own.loop > when.loop:
+            self.add(own, [f"keep(self.{attribute}, {name}, past)"], [])
+        return f"self.{attribute}({name}, past=past)"
+
+    def _cut(self, line: ProgramLine, when: When, own: When, node: int, name: str) -> str:
+        infos, axes = self.plan.term.infos, self.frame.axes
+        info = infos[node]
+        slower = any(stride != 1 for axis, stride in info.grid if axis in axes)
+        dims = {
+            place + int(info.batched): axes.index(axis)
+            for place, (axis, _) in enumerate(info.grid)
+            if not slower  # of a slower clock `repeat` takes the part
+            and axis in axes
+            and own.loop < axes.index(axis) <= when.loop
+        }
+        text = name
+        if dims:
+            listed = ", ".join(f"{d}: {k}" for d, k in dims.items())
+            text = f"here({text}, past, {{{listed}}}, {self._offset(when)})"
+        features = infos[line.node].features if line.node >= 0 else None
+        channel = self.frame.channels > 1 and when.loop == len(axes)
+        grouped = channel and features is not None and features.runs is not None
+        if grouped and features is not None and info.features.width > 1:
+            layout = self.one.fill(features.layout)
+            self.modules[f"self.{line.name}_channels"] = f"ChannelSlices({layout})"
+            text = f"self.{line.name}_channels({text}, past)"
+        return text
+
+    def _offset(self, when: When) -> str:
+        if not when.offset:
+            raise Unplanned("a stack whose layers stand at different places")
+        return f"({', '.join(map(str, when.offset))}{',' if len(when.offset) == 1 else ''})"
+
+    def _lengths(self, when: When, code: str) -> str:
+        """What a coarser loop computes is as long as what is drawn, not as a step."""
+        own = local(self.plan.term.variable)
+
+        def whole(match: re.Match[str]) -> str:
+            axis = int(match[1]) - 1
+            return f"extent({match[0]}, past, {axis})" if axis > when.loop else match[0]
+
+        return re.sub(rf"\b{own}(?:_one_hot)?\.shape\[(\d+)\]", whole, code)
+
+    def _first(self, when: When, axis: str) -> str:
+        axes = self.frame.axes
+        if when.loop < 0 or axis not in axes or axes.index(axis) > when.loop:
+            return ""
+        return f", first=first(past, {axes.index(axis)}, {self._offset(when)})"
+
+    def _keep_finer(self, when: When, code: str, argument: str) -> None:
+        """A layer of a coarser loop whose input a finer one computes: keep that as it comes."""
+        if when.loop == self.plan.finest or when.loop < 0:
+            return
+        called = re.search(r"self\.[\w.\[\]\"]+$", code)
+        assert called is not None
+        finer = [
+            own
+            for name in _WORD.findall(plain(argument))
+            if (own := self.plan.when(self.one, name)) and own.loop > when.loop
+        ]
+        if finer:
+            if "past=past" in argument:
+                raise Unplanned("a window of a window over a finer loop")
+            self.add(finer[0], [f"keep({called[0]}, {plain(argument)}, past)"], [])
+
+    def arranged(self, inputs: Iterable[str], outputs: Iterable[str]) -> Arranged:
+        """The statements of `forward`, and the methods beside it."""
+        available = set(inputs)
+        names = available | {name for item in self.items for name in item.defines}
+        main: list[Item | Method] = []
+        methods: list[Method] = []
+        current: dict[int, Method] = {}
+        for item in self.items:
+            if item.loop == self.plan.finest:
+                main.append(item)
+            else:
+                method = current.get(item.loop)
+                wanted = item.words & names - set(item.defines)
+                if method is None or not wanted <= method.available | method.defines:
+                    same = sum(m.loop == item.loop for m in methods)
+                    title = self._title(item.loop) + (str(same + 1) if same else "")
+                    method = current[item.loop] = Method(title, item.loop, [], set(available))
+                    methods.append(method)
+                    main.append(method)
+                method.items.append(item)
+            available |= set(item.defines)
+        outside = set(outputs)
+        for part in main:
+            items = part.items if isinstance(part, Method) else [part]
+            words = set().union(*(item.words for item in items))
+            if isinstance(part, Method):
+                part.arguments = sorted((words & names) - part.defines)
+            else:
+                outside |= words
+        for method in methods:
+            others = set().union(*(set(m.arguments) for m in methods if m is not method))
+            method.results = sorted(method.defines & (outside | others))
+        statements: list[str] = []
+        for part in main:
+            if isinstance(part, Item):
+                statements += part.statements
+            elif part.results:
+                call = ", ".join([f"self.{part.name}", *part.arguments])
+                key = f'self._place + "{part.name}"'
+                left = ", ".join(part.results)
+                statements.append(f"{left} = settled(past, {part.loop}, {key}, {call})")
+        modules = [f"{target} = {made}" for target, made in self.modules.items()]
+        return Arranged(statements, [m for m in methods if m.results], modules)
+
+    def _title(self, loop: int) -> str:
+        axes = self.frame.axes
+        if loop == ONCE:
+            return "_given"
+        return "_per_position" if loop == len(axes) - 1 else f"_per_{axes[loop]}"

@@ -1,0 +1,403 @@
+"""Program and schedule together: which lines a sampler's step evaluates, and what layers keep.
+
+The schedule says when every node is due. Here it meets the lines of the program, block by block:
+a line belongs to the loop of its nodes, the finest loop is the step itself, and what belongs to a
+coarser one is settled when that loop moves on. An *offset* is where a node stands relative to the
+position that is drawn: (0,) the open row, (0, -1) the pixel before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import inf
+
+from arspec.classes import BlockClass
+from arspec.graph import Read, Stencil
+from arspec.marks import marked, parts, whole
+from arspec.model import Model, TermModel
+from arspec.names import local
+from arspec.nearest import Key
+from arspec.program import Instance, ProgramLine
+from arspec.schedule import Schedule, schedule
+
+Offset = tuple[int, ...]
+ONCE = -1
+FREE = -2
+"""The loop of tables and learned numbers: they are read wherever they are needed."""
+
+
+class Unplanned(Exception):
+    """The emitted sampler has no form for this: it evaluates every position from the start."""
+
+
+@dataclass(frozen=True)
+class When:
+    """When a node is evaluated: its loop (`ONCE`, `FREE`) and where it stands then."""
+
+    loop: int
+    offset: Offset = ()
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of a block: the path of its lines, and the nodes that its names stand for."""
+
+    path: str
+    nodes: dict[str, int | None]
+
+
+@dataclass
+class Plan:
+    """`kept`: for every layer that keeps something, where its newest input and output stand."""
+
+    term: TermModel
+    schedule: Schedule
+    finest: int
+    inputs: int  # how many nodes are variables
+    whens: dict[int, When] = field(default_factory=dict)
+    uses: dict[int, list[Use]] = field(default_factory=dict)  # by class
+    kept: dict[str, tuple[Offset, Offset]] = field(default_factory=dict)
+    ids: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def lead(self) -> int:
+        """How far ahead of the position drawn anything is evaluated."""
+        found = [when.offset[0] for when in self.whens.values() if when.offset]
+        return max([0, *found])
+
+    def drawn(self, one: BlockClass) -> bool:
+        """Whether anything in a class depends on what is drawn, in any of its uses."""
+        for use in self.uses.get(id(one), ()):
+            for name in self._below(use.path.removesuffix("."), True) if use.path else self.ids:
+                when = self.whens.get(self.ids[name])
+                if when is not None and when.loop >= 0:
+                    return True
+        return False
+
+    def when(self, one: BlockClass, name: str) -> When | None:
+        """When the value of a name is evaluated, in all uses of its class; None if dead."""
+        found = {self.whens[n] for n in self.nodes(one, name) if n in self.whens}
+        return self._one(found, name)
+
+    def nodes(self, one: BlockClass, name: str) -> list[int]:
+        """The nodes that a name stands for, one per use."""
+        return [n for use in self.uses[id(one)] if (n := use.nodes.get(name)) is not None]
+
+    def of_node(self, one: BlockClass, relative: str) -> When | None:
+        """The same for the node of that name below each use."""
+        names = [use.path + relative for use in self.uses[id(one)]]
+        found = {self.whens[self.ids[n]] for n in names if self.ids.get(n) in self.whens}
+        return self._one(found, relative)
+
+    def _one(self, found: set[When], name: str) -> When | None:
+        drawn = {when for when in found if when.loop >= 0}
+        if len({when.loop for when in drawn}) > 1:
+            raise Unplanned(f"`{name}` belongs to different loops")
+        if len(drawn) > 1:  # a stack whose layers look ahead: each has an offset of its own
+            return When(drawn.pop().loop, ())
+        return next(iter(drawn or found), None)
+
+    def late(
+        self, one: BlockClass, name: str, node: int, part: str | None = None
+    ) -> list[tuple[str, Offset, Offset]]:
+        """Per use, where a name, or the node `part` of a line, and the node that reads it stand,
+        unless that is at the same place."""
+        relative = self.term.graph.nodes[node].name.removeprefix(one.first.path)
+        found = []
+        for use in self.uses[id(one)]:
+            source = use.nodes.get(name) if part is None else self.ids.get(use.path + part)
+            reader = self.ids.get(use.path + relative)
+            if source in self.whens and reader in self.whens:
+                theirs, mine = self.whens[source], self.whens[reader]
+                reads = self.term.graph.nodes[reader].reads
+                if theirs.loop >= mine.loop >= 0 and any(r.source == source for r in reads):
+                    found.append((use.path, theirs.offset, mine.offset))
+        return found if any(a != b for _, a, b in found) else []
+
+    def line(self, one: BlockClass, line: ProgramLine) -> When | None:
+        """When a line is evaluated: all of its nodes but those that are hoisted out of it."""
+        found: set[When] = set()
+        apart = set(parts("\n".join([*line.before, line.code])))
+        for use in self.uses[id(one)]:
+            own = f"{use.path}{line.name}"
+            for name in self._below(own, line.use is not None):
+                if self.ids[name] in self.whens and name.removeprefix(use.path) not in apart:
+                    found.add(self.whens[self.ids[name]])
+        loops = {when.loop for when in found if when.loop >= 0}
+        if line.use is not None and loops:
+            return When(max(loops))
+        if len(loops) > 1:
+            raise Unplanned(f"`{line.name}` belongs to different loops")
+        main = {when for when in found if when.loop >= 0} or found
+        if len(main) > 1:
+            once = {when.loop for when in main} == {ONCE, FREE}
+            return When(ONCE) if once else When(max(w.loop for w in main), ())
+        return next(iter(main), None)
+
+    def _below(self, own: str, block: bool) -> Iterator[str]:
+        if own in self.ids and not block:
+            yield own
+        yield from self._children.get(own, ())
+
+    @cached_property
+    def _children(self) -> dict[str, list[str]]:
+        tree: dict[str, list[str]] = {}
+        for name in self.ids:
+            parts = name.split(".")
+            for k in range(1, len(parts)):
+                tree.setdefault(".".join(parts[:k]), []).append(name)
+        return tree
+
+
+def plan(model: Model, term: TermModel, classes: Sequence[BlockClass]) -> Plan:
+    """How a step evaluates the program; raises `Unplanned` where only the whole forward can."""
+    graph, names = term.graph, list(model.variables)
+    if not graph.raster or term.delayed:
+        raise Unplanned("an order that is not the raster")
+    bounds = {node: bound for node, bound in graph.bounds.items() if node == graph.target}
+    try:
+        made = schedule(replace(graph, bounds=bounds))
+    except ValueError as leak:
+        raise Unplanned("a model that is not causal") from leak
+    result = Plan(term, made, len(made.levels) - 1, len(names))
+    result.ids = {node.name: i for i, node in enumerate(graph.nodes)}
+    if len(result.ids) != len(graph.nodes):
+        raise Unplanned("nodes of the same name")
+    _settle_whens(result)
+    head = result.whens[graph.head]
+    if any(head.offset):
+        raise Unplanned("a head that stands elsewhere than the position drawn")
+    by_instance = {id(i): one for one in classes for i in one.instances}
+    variables: dict[str, int | None] = {}
+    for name in names:
+        variables[local(name)] = variables[f"{local(name)}_one_hot"] = result.ids[name]
+    _visit(result, term.root, "", variables, by_instance)
+    windows: set[tuple[int, int]] = set()
+    for one in classes:
+        for line in one.first.lines:
+            for mark in marked("\n".join([*line.before, line.code])):
+                for use in result.uses.get(id(one), ()):
+                    node = result.ids[use.path + mark.node]
+                    _keep(result, node, use.path + mark.module, mark.among, windows)
+    for mark in marked(term.head.code):
+        _keep(result, graph.head, mark.module, 1, windows)
+    _check(result, windows)
+    return result
+
+
+def _settle_whens(result: Plan) -> None:
+    """Every live node's loop and offset."""
+    graph = result.term.graph
+    inputs = set(range(result.inputs))
+    known: set[int] = set(inputs)
+    for i, node in enumerate(graph.nodes):
+        if any(read.source in known for read in node.reads):
+            known.add(i)
+    for i in range(len(graph.nodes)):
+        entries = result.schedule.entries_of(i)
+        if not entries:
+            continue
+        dues = {entry.due for entry in entries}
+        finite = {due for due in dues if due is not None}
+        if graph.nodes[i].grouped and finite and i != graph.target:
+            result.whens[i] = _by_channel(result, i, finite)
+            continue
+        if dues == {None}:
+            result.whens[i] = When(ONCE if i in known else FREE)
+            continue
+        if len(dues) > 1 or None in dues:
+            raise Unplanned("phases")
+        (due,) = dues
+        assert due is not None
+        loop = entries[0].level
+        values = [-int(d) for d in due if d != inf]
+        values[-1] -= 1
+        if loop > 0 and (any(values[:-1]) or values[-1] not in (0, -1)):
+            raise Unplanned("a node that is evaluated far from the position drawn")
+        result.whens[i] = When(loop, tuple(values))
+        if any(s not in (0, 1) for s in graph.nodes[i].strides):
+            raise Unplanned("strides")
+    for i, when in result.whens.items():  # what combines finer values is as fine as they are
+        reads = [(r, result.whens[r.source]) for r in graph.nodes[i].reads]
+        finer = max((s for _, s in reads), key=lambda s: s.loop, default=when)
+        apart = any(_windowed(r) for r, s in reads if s.loop >= 0) or _complete(when)
+        if 0 <= when.loop < finer.loop and i != graph.target and not apart:
+            result.whens[i] = finer
+    readers: dict[int, set[int]] = {}
+    for i in result.whens:
+        for read in graph.nodes[i].reads:
+            readers.setdefault(read.source, set()).add(i)
+    for i, when in result.whens.items():  # a faster clock for those who draw: as they need it
+        rates = [r.reach.up for r in graph.nodes[i].reads if isinstance(r.reach, Stencil)]
+        faster = any(rate != 1 for up in rates for rate in up)
+        drawn = readers.get(i) and all(result.whens[r].loop >= 0 for r in readers[i])
+        if when.loop == ONCE and faster and drawn:
+            result.whens[i] = When(FREE)
+
+
+def _by_channel(result: Plan, node: int, dues: set[Key]) -> When:
+    """A node with channel groups is evaluated channel by channel, each in its own step.
+
+    That may be later than it is due; whoever reads it sooner has no form here.
+    """
+    graph = result.term.graph
+    loops = result.finest + 1
+    if all(set(due) <= {0, inf} for due in dues):  # as soon as the channel itself is drawn
+        return When(loops - 1, (*(0,) * (loops - 1), -1))
+    for due in dues:
+        finite = [int(d) for d in due if d != inf]
+        if any(finite[:-1]) or finite[-1] != -1:
+            raise Unplanned("a node that is evaluated far from the position drawn")
+    for reader in graph.nodes:
+        if reader.grouped:
+            continue
+        for read in reader.reads:
+            if read.source == node and not _earlier(read, result.schedule, reader.name, result.ids):
+                raise Unplanned("a coarser loop that collects a finer one")
+    return When(loops - 1, (0,) * loops)
+
+
+def _earlier(read: Read, made: Schedule, reader: str, ids: dict[str, int]) -> bool:
+    """Whether a reader of a coarser loop reads earlier rounds of that loop alone."""
+    entries = made.entries_of(ids[reader])
+    if not entries or entries[0].due is None:
+        return True
+    if not isinstance(read.reach, Stencil):
+        return False
+    loop, due = entries[0].level, entries[0].due
+    stand = [-int(d) for d in due[: loop + 1] if d != inf]
+    stand[-1] -= 1
+    farthest = max(box.hi[: loop + 1] for box in read.reach.boxes)
+    return tuple(a + b for a, b in zip(stand, farthest, strict=False)) < (0,) * (loop + 1)
+
+
+def _visit(
+    result: Plan,
+    instance: Instance,
+    path: str,
+    nodes: dict[str, int | None],
+    by_instance: dict[int, BlockClass],
+) -> dict[str, int | None]:
+    """Collect the uses of every class; returns what the names of this one stand for."""
+    one = by_instance[id(instance)]
+    ids = result.ids
+    outside = {name: nodes.get(name) for name in one.free}
+
+    def known(code: str) -> int | None:
+        part = whole(code)
+        return nodes.get(code) if part is None else ids.get(path + part.node)
+
+    for line in instance.lines:
+        if line.use is None:
+            codes = line.code.split(", ") if len(line.targets) > 1 else [line.code]
+            for k, target in enumerate(line.targets):
+                codes = list(line.pair) or codes
+                if len(codes) == len(line.targets) and codes[k] in nodes:
+                    nodes[target] = nodes[codes[k]]
+                    continue
+                part = f"{path}{line.name}.{k}"
+                nodes[target] = ids.get(f"{path}{line.name}", ids.get(part))
+                if len(line.targets) > 1 and part in ids and len(codes) == len(line.targets):
+                    nodes[target] = ids[part]
+            continue
+        use = line.use
+        exported: dict[str, list[int | None]] = {}
+        outputs: list[int | None] = []
+        for i, call in enumerate(use.calls):
+            child = by_instance[id(call.instance)]
+            inner: dict[str, int | None] = {}
+            free = [n for n in call.inputs if n not in use.zipped]
+            for k, name in enumerate(free):
+                carried = i and k < len(outputs)
+                inner[name] = outputs[k] if carried else known(call.inputs[name])
+            inner.update({name: nodes.get(name) for name in child.free})
+            at = f"{path}{use.attribute}." + (f"{i}." if use.repeat is not None else "")
+            found = _visit(result, call.instance, at, inner, by_instance)
+            outputs = [found.get(name) for name in call.instance.outputs]
+            for name in child.exports:
+                exported.setdefault(name, []).append(found.get(name))
+        for target, node in zip(use.carried, outputs, strict=False):
+            nodes[target] = node
+        for name, members in exported.items():
+            nodes[f"{use.attribute}_{name}"] = members[-1]
+    nodes.update(outside)
+    result.uses.setdefault(id(one), []).append(Use(path, nodes))
+    return nodes
+
+
+def _complete(when: When) -> bool:
+    """Whether an earlier round of the node's loop is meant, all of which is there."""
+    return bool(when.offset) and when.offset < (0,) * len(when.offset)
+
+
+def _windowed(read: Read) -> bool:
+    reach = read.reach
+    if not isinstance(reach, Stencil):
+        return True
+    return len(reach.boxes) != 1 or any(reach.boxes[0].lo) or any(reach.boxes[0].hi)
+
+
+def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[int, int]]) -> None:
+    """Note what a layer keeps."""
+    when = result.whens.get(node)
+    if when is None or when.loop < 0:
+        return
+    reads = result.term.graph.nodes[node].reads
+    wide = [k for k, read in enumerate(reads) if _windowed(read)] or [0]
+    if count > 1 and count != len(wide):
+        raise Unplanned("a shift of a shift")
+    sources = {result.whens[reads[k].source] for k in wide}
+    if len(sources) != 1:
+        raise Unplanned("a window over nodes that stand at different places")
+    (source,) = sources
+    if source.loop < 0:
+        raise Unplanned("a window over what is there from the start")
+    inner = result.term.graph.nodes[reads[wide[0]].source]
+    uneven = inner.width % max(result.term.graph.channels, 1)
+    if source.loop == len(result.term.frame.axes) and uneven and "_shift" in module:
+        raise Unplanned("a shift of channels of unequal width")
+    windows.update((node, k) for k in wide)
+    result.kept[module] = (source.offset, when.offset)
+
+
+def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
+    """What a node reads at its own position has to stand where it stands."""
+    graph = result.term.graph
+    for node, when in result.whens.items():
+        if when.loop < 0 or node == graph.target:
+            continue
+        for k, read in enumerate(graph.nodes[node].reads):
+            source = result.whens[read.source]
+            if (node, k) in windows or source.loop < 0:
+                if source.loop == FREE and _windowed(read):
+                    raise Unplanned("a window over a table")
+                continue
+            if _windowed(read):
+                raise Unplanned("a window without a cache")
+            if source.loop > when.loop:
+                if _complete(when):
+                    continue  # a finished slab, collected as it comes
+                raise Unplanned("a coarser loop that collects a finer one")
+            if source.loop == when.loop and source.offset >= when.offset:
+                continue  # its values are kept until this node is there
+            if source.offset != when.offset[: source.loop + 1] or min(when.offset) < 0:
+                raise Unplanned("nodes that stand at different places")
+
+
+def schedule_text(plan: Plan) -> dict[str, str]:
+    """What every layer keeps: its path, and where its newest input and output stand.
+
+    Repetitions that agree share an entry, `layers.*.conv`.
+    """
+    groups: dict[str, dict[str, tuple[Offset, Offset]]] = {}
+    for path, offsets in plan.kept.items():
+        groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", path), {})[path] = offsets
+    result: dict[str, str] = {}
+    for pattern, members in groups.items():
+        if len(set(members.values())) == 1:
+            members = {pattern: next(iter(members.values()))}
+        result.update({path: f"{source}, {output}" for path, (source, output) in members.items()})
+    return result

@@ -1,0 +1,188 @@
+"""Which positions a module reads, compared with what was proven of its spec."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from math import prod
+
+import torch
+
+from arspec.graph import EVERYWHERE, Bound, Reach, Sweep
+from arspec.measure import dependency
+from arspec.verify_sizes import (
+    cut_to,
+    inner_outputs,
+    interior_lengths,
+    interior_most,
+    limited,
+    small_lengths,
+)
+from arspec.verify_trial import EXACT, Check, Field, Place, Trial, distance, within
+
+SEVERAL_REDRAWS = 1200
+"""Positions up to which a receptive field is measured at several redraws of all parameters."""
+
+
+def check_causality(trial: Trial) -> Check:
+    """No output depends on its own position, or on one that is drawn later."""
+    lengths = small_lengths(trial)
+    pairs = measured_pairs(trial, trial.target, lengths)
+    later = [pair for pair in pairs if trial.key(*pair) >= zero(trial)]
+    count = len(trial.target.places(lengths, trial.graph.axes))
+    detail = f"{count} x {count} positions, {len(trial.seeds)} redraws of all parameters"
+    detail = _first(later, trial.target.name) or detail
+    return Check("causality", not later, detail, len(later), 0)
+
+
+def check_conditions(trial: Trial) -> Check | None:
+    """No output depends on more of a condition than is known when it is drawn."""
+    bounded = [(field, bound) for field, bound in bounds(trial) if bound.ahead is not None]
+    if not bounded:
+        return None
+    for field, bound in bounded:
+        lengths = small_lengths(trial, field)
+        pairs = measured_pairs(trial, field, lengths)
+        beyond = [pair for pair in pairs if not known(bound, trial.key(*pair))]
+        if beyond:
+            return Check("conditions", False, _first(beyond, field.name), len(beyond), 0)
+    names = ", ".join(f"`{field.name}`" for field, _ in bounded)
+    return Check("conditions", True, f"{names}: read no farther than known", 0, 0)
+
+
+def check_receptive_field(trial: Trial) -> Check:
+    """As many positions are read, per axis, as was claimed.
+
+    Measured on a grid that is made up to four times larger until they fit; where they are more than
+    fit on any, the module must read from one end of the grid to the other.
+    """
+    if hasattr(sys.modules[type(trial.model).__module__], "shift_or"):
+        detail = "not measured: the right side of `or` is read at the border alone"
+        return Check("receptive field", True, detail)
+    axes, claimed = trial.graph.axes, trial.proof.receptive_field
+    most = interior_most(trial)
+    lengths = interior_lengths(trial, claimed)
+    limit = limited(trial, {axis: min(4 * n, most) for axis, n in lengths.items()})
+    # On a large grid one redraw is enough, unless it disagrees.
+    seeds = trial.seeds if prod(lengths.values()) <= SEVERAL_REDRAWS else trial.seeds[:1]
+    while True:
+        outputs = inner_outputs(trial, lengths)
+        pairs = measured_pairs(trial, trial.target, lengths, outputs, seeds)
+        parts, agree = [], True
+        for k, axis in enumerate(axes):
+            extent, claim, length = extent_of(pairs, k), claimed[axis], lengths[axis]
+            part = f"{axis} {extent}"
+            if extent == claim:
+                part += " as claimed"
+            else:
+                part += f" on a grid of {length}, claimed {claim or 'unbounded'}"
+                fits = claim is not None and claim <= most // 2
+                agree &= not fits and length // 2 <= extent <= (claim or length)
+                agree &= any(read[k] in (0, length - 1) for _, read in pairs)
+            parts.append(part)
+        larger = {axis: min(2 * n, limit[axis]) for axis, n in lengths.items()}
+        if agree or (larger == lengths and seeds == trial.seeds):
+            return Check("receptive field", agree, "; ".join(parts))
+        lengths, seeds = larger, trial.seeds
+
+
+def check_prefix(trial: Trial) -> Check | None:
+    """A shorter input gives the same outputs as the beginning of a longer one.
+
+    Not so where a node reads ahead and a later one makes up for it by a shift: beyond the end of
+    the input such a node finds zeros, and so its outputs depend on the length.
+    """
+    axis = trial.graph.axes[0]
+    if any(_reads_ahead(read.reach) for node in trial.graph.nodes for read in node.reads):
+        return None
+    present = {field.name for field, bound in bounds(trial) if bound.ahead == 0}
+    for field in trial.conditions:
+        if axis in dict(field.grid) and field.name not in present:
+            return None  # it may be read ahead, and what was cut off would be missed
+    lengths = small_lengths(trial)
+    x, conditions = trial.inputs(lengths)
+    half = dict(lengths, **{axis: (lengths[axis] + 1) // 2})
+    cut = {field.name: cut_to(field, conditions[field.name], half) for field in trial.conditions}
+    with torch.no_grad():
+        whole = trial.model(x, **conditions)
+        part = trial.model(cut_to(trial.target, x, half), **cut)
+    place = whole.dim() - 1 - len(trial.graph.axes)
+    error = distance(part, whole.narrow(place, 0, half[axis]))
+    return within(
+        "prefix", error, EXACT, f"the first {half[axis]} of {lengths[axis]} by themselves"
+    )
+
+
+def _reads_ahead(reach: Reach) -> bool:
+    """Whether a node reads beyond its own position on the first axis."""
+    if isinstance(reach, Sweep):
+        return reach.until == EVERYWHERE and reach.along[0]
+    if reach.transposed:
+        return any(box.lo[0] < 0 for box in reach.boxes)
+    return any(box.hi[0] > 0 for box in reach.boxes)
+
+
+def measured_pairs(
+    trial: Trial,
+    of: Field,
+    lengths: Mapping[str, int],
+    outputs: list[int] | None = None,
+    seeds: tuple[int, ...] = (),
+) -> list[tuple[Place, Place]]:
+    """(reader, read) for every dependency found; with `outputs` only those, by gradients alone."""
+    x, conditions = trial.inputs(lengths)
+    found = dependency(
+        trial.model,
+        x,
+        conditions,
+        of=None if of is trial.target else of.name,
+        joint=of.joint,
+        classes=of.classes,
+        outputs=outputs,
+        seeds=seeds or trial.seeds,
+        faint=1e-11 if outputs is None else 0.0,
+        perturb=outputs is None,
+    )
+    readers = trial.target.places(lengths, trial.graph.axes)
+    reads = of.places(lengths, trial.graph.axes)
+    found = found.view(-1, len(readers), len(reads)).any(0)  # channels drawn together count as one
+    return [(readers[i], reads[j]) for i, j in found.nonzero().tolist()]
+
+
+def extent_of(pairs: list[tuple[Place, Place]], k: int) -> int:
+    """Along axis k, max - min + 1 of the positions that one output reads, the largest of all."""
+    ends: dict[Place, tuple[int, int]] = {}
+    for reader, read in pairs:
+        low, high = ends.get(reader, (read[k], read[k]))
+        ends[reader] = (min(low, read[k]), max(high, read[k]))
+    return max((high - low + 1 for low, high in ends.values()), default=0)
+
+
+def zero(trial: Trial) -> Place:
+    """The key's difference of a position and itself."""
+    return (0,) * (len(trial.graph.order) + trial.target.ordered)
+
+
+def bounds(trial: Trial) -> Iterator[tuple[Field, Bound]]:
+    """The conditions whose knowledge is limited, each with its bound."""
+    fields = {field.name: field for field in trial.conditions}
+    for node, bound in trial.graph.bounds.items():
+        name = trial.graph.nodes[node].name
+        if name in fields:
+            yield fields[name], bound
+
+
+def known(bound: Bound, key: Place) -> bool:
+    """Whether an offset is known: see `Bound`."""
+    if bound.ahead is None:
+        return True
+    if bound.ahead:
+        return key[0] <= bound.ahead
+    return key < (0,) * len(key) if bound.strict else key <= (0,) * len(key)
+
+
+def _first(pairs: list[tuple[Place, Place]], name: str) -> str:
+    if not pairs:
+        return ""
+    reader, read = pairs[0]
+    return f"the output at {reader} depends on `{name}` at {read}; {len(pairs)} such pairs"

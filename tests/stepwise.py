@@ -1,0 +1,232 @@
+"""A compiled model, an x and conditions for it, and what its sampler's steps say of that x."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from arspec import compiler, emit
+from arspec.builder import load
+from arspec.measure import randomise
+from arspec.stepping import Unplanned
+
+EXACT = 1e-9
+"""The most that float64 may make of the order of a sum."""
+LENGTHS = {"time": 9, "frame": 3, "row": 4, "col": 3}
+"""The length of each axis, unless a test says otherwise."""
+
+Place = tuple[int, ...]
+"""A position in the loops of the sampler: the axes, then the channel where channels are ordered."""
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Steps are tiny: several threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A model, an x of one batch and the conditions. `channels`: those drawn one after another.
+
+    Positions are drawn by increasing `order` times place, as in `arspec.graph.Graph`.
+    """
+
+    text: str
+    model: nn.Module
+    x: Tensor
+    conditions: dict[str, Tensor]
+    shape: tuple[int, ...]
+    channels: int | None
+    order: tuple[tuple[int, ...], ...]
+
+    @property
+    def derived(self) -> bool:
+        """Whether a step does no more than is new; else it replays the whole forward."""
+        return "class Replay" not in self.text
+
+    @property
+    def places(self) -> list[Place]:
+        """All positions, in the order of drawing."""
+        loops = (*self.shape, *([self.channels] if self.channels else []))
+        return sorted(itertools.product(*map(range, loops)), key=self.key)
+
+    def key(self, place: Place) -> Place:
+        """What positions are drawn in the order of; the channel is innermost."""
+        n = len(self.shape)
+        keys = (sum(m * k for m, k in zip(row, place, strict=False)) for row in self.order)
+        return (*keys, *place[n:])
+
+    def row(self, k: int) -> Case:
+        """The k-th of the batch alone."""
+        conditions = {name: value[k : k + 1] for name, value in self.conditions.items()}
+        return replace(self, x=self.x[k : k + 1], conditions=conditions)
+
+    def value(self, place: Place, x: Tensor | None = None) -> Tensor:
+        """What stands at a position: (B,), or (B, C) where channels are drawn together."""
+        x = self.x if x is None else x
+        return x[self.index(place, x.dim() - 1)]
+
+    def index(self, place: Place, dims: int) -> tuple[Any, ...]:
+        """Where a position lies in (B, [C,] *axes, ...), `dims` counting all but B and the rest."""
+        n = len(self.shape)
+        if self.channels:
+            return (slice(None), place[n], *place[:n])
+        return (slice(None), *([slice(None)] * (dims - n)), *place)
+
+    def parallel(self, x: Tensor | None = None) -> dict[Place, Tensor]:
+        """The parameters at every position, by one forward."""
+        with torch.no_grad():
+            params = self.model(self.x if x is None else x, **self.conditions)
+        return {place: params[self.index(place, params.dim() - 2)] for place in self.places}
+
+    def prompt(self, slabs: int) -> Tensor:
+        """The first slabs of the first axis."""
+        return self.x.narrow(self.x.dim() - len(self.shape), 0, slabs)
+
+    def start(self, slabs: int = 0) -> Any:
+        """The state behind a prompt."""
+        start: Any = self.model.start
+        prompt = self.prompt(slabs) if slabs else None
+        return start(len(self.x), prompt, shape=self.shape, **self.conditions)
+
+    def stepped(self, slabs: int = 0, state: Any = None) -> Iterator[tuple[Place, Tensor]]:
+        """The parameters at every position behind a prompt, by steps that are told x."""
+        state = self.start(slabs) if state is None else state
+        step: Any = self.model.step
+        places = self.places
+        first = slabs * (len(places) // self.shape[0])
+        for before, place in zip([None, *places], places, strict=False):
+            if places.index(place) >= first:
+                assert state.at == place
+                previous = None if before is None else self.value(before)
+                params, state = step(previous, state)
+                yield place, params
+
+
+def make_case(
+    spec: Any,
+    seed: int = 1,
+    *,
+    batch: int = 2,
+    lengths: Mapping[str, int] | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> Case:
+    """Compile in float64, every parameter and buffer drawn at random; random x and conditions."""
+    analysis = spec if isinstance(spec, compiler.Analysis) else compiler.analyse(spec, params or {})
+    term = analysis.model.terms[-1]
+    text = compiler.emit(compiler.require_causal(analysis))
+    model = load(text, analysis.spec.name).double().eval()
+    randomise(model, seed)
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {**LENGTHS, **(lengths or {})}
+    made: dict[str, Tensor] = {}
+    for name, variable in analysis.model.variables.items():
+        shape = [-(-sizes[axis] // int(stride)) for axis, stride in variable.grid]
+        count = int(variable.count.value)
+        if variable.kind == "features":
+            made[name] = torch.randn(batch, count, *shape, generator=generator).double()
+        else:
+            several = [variable.channels] if variable.channels > 1 else []
+            made[name] = torch.randint(count, (batch, *several, *shape), generator=generator)
+    x = made.pop(term.variable)
+    axes = analysis.model.variables[term.variable].grid
+    channels = term.frame.channels
+    return Case(
+        text,
+        model,
+        x,
+        made,
+        tuple(sizes[axis] for axis, _ in axes),
+        channels if channels > 1 else None,
+        term.graph.order,
+    )
+
+
+def difference(case: Case, slabs: int = 0) -> float:
+    """The largest difference between steps behind a prompt and the parallel forward."""
+    parallel = case.parallel()
+    worst = 0.0
+    for place, params in case.stepped(slabs):
+        wanted = parallel[place]
+        assert params.shape == wanted.shape, (place, params.shape, wanted.shape)
+        gap = (params - wanted).abs().max().item()
+        worst = gap if not gap <= worst else worst  # NaN is a difference
+    return worst
+
+
+@contextmanager
+def without_schedule() -> Iterator[None]:
+    """Models compiled here replay: what is emitted for a spec that has no incremental form."""
+
+    def refuse(*_: object) -> None:
+        raise Unplanned("as if")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emit, "plan", refuse)
+        yield
+
+
+def of_text(text: str, **settings: Any) -> Case:
+    """The model of a spec written here."""
+    return make_case(compiler.analyse("-", {}, io.StringIO(text)), **settings)
+
+
+def calm(this: Case) -> Case:
+    """With weights so small that many classes are drawn, and no series grows without bound."""
+    with torch.no_grad():
+        for parameter in this.model.parameters():
+            parameter.mul_(0.4)
+    return this
+
+
+class Draws:
+    """A model's `sample`, and the parameters that it drew from at each position."""
+
+    def __init__(self, this: Case) -> None:
+        self.case = this
+        self.used: dict[Place, Tensor] = {}
+        self.last: Tensor | None = None
+        self.total = 0  # what `sample` says that there is to do
+
+    def __call__(self, **settings: Any) -> Tensor:
+        this = self.case
+        head: Any = this.model.distribution
+        original = head.sample
+
+        def recorded(params: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            self.last = params.clone()
+            drawn: Tensor = original(params, *args, **kwargs)
+            return drawn
+
+        def progress(done: int, total: int) -> None:
+            self.total = total
+            if self.last is not None:  # what is known already need not be drawn
+                self.used[this.places[done - 1]] = self.last
+            self.last = None
+
+        settings.setdefault("generator", torch.Generator().manual_seed(2))
+        settings.setdefault("shape", this.shape)
+        sample: Any = this.model.sample
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(head, "sample", recorded)
+            x: Tensor = sample(len(this.x), progress=progress, **settings, **this.conditions)
+        return x
+
+    def check(self, x: Tensor) -> None:
+        """What was drawn came from the parameters that the forward gives on the finished x."""
+        wanted = self.case.parallel(x)
+        for place, params in self.used.items():
+            assert params.shape == wanted[place].shape
+            assert (params - wanted[place]).abs().max() < EXACT, place
