@@ -72,11 +72,11 @@ class _Attention(TorchFunctionMode):
             self.inside = False
 
 
-class _Kernels(TorchDispatchMode):
+class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts matrix products and convolutions, those inside an attention excepted."""
 
     def __init__(self, count: Count, attention: _Attention) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count, self.attention = count, attention
 
     def __torch_dispatch__(

@@ -73,6 +73,7 @@ class State:
         self.at: Offset = (0,) * len(shape)
         self.filling = False
         self.filled: Offset = ()  # the shape of the prompt
+        self.marked = False  # whether torch.compile knows what keeps its size
         self.caches: dict[str, Cache] = {}
         self.weights: dict[str, Any] = {}  # packed for a step
         self.rings: list[Any] = []  # what caches keep together
@@ -238,7 +239,10 @@ def compiled() -> Callable[[State, nn.Module, Tensor], Tensor]:
 
     def step(state: State, model: nn.Module, x: Tensor) -> Tensor:
         # Sizes stay as they are, only the position moves.
-        static([x, state.opened, state.caches, state.rings, state.conditions, state.weights])
+        static([x, state.opened if len(state.at) > 1 else ()])
+        if not state.marked:
+            static([state.caches, state.rings, state.conditions, state.opened, state.weights])
+            state.marked = True
         result: Tensor = evaluate(state, model, x)
         return result
 
