@@ -113,8 +113,19 @@ class Arranger:
             words = _WORD.findall(plain(" ".join(statements)))
             whens = [w for name in words if (w := self.plan.when(self.one, name))]
             when = max(whens, key=lambda w: w.loop, default=When(self.plan.finest))
+        if line.use is not None and 0 <= when.loop < self.plan.finest:
+            self._sees_all(line, when)
         made = [self._statement(line, when, s) for s in statements]
         self.add(when, made, targets)
+
+    def _sees_all(self, line: ProgramLine, when: When) -> None:
+        """A block of a coarser loop is not called where a finer one has something to keep."""
+        assert line.use is not None
+        for use in self.plan.uses[id(self.one)]:
+            below = f"{use.path}{line.use.attribute}."
+            for path, (source, _) in self.plan.kept.items():
+                if path.startswith(below) and len(source) > when.loop + 1:
+                    raise Unplanned("a block of a coarser loop that collects a finer one")
 
     def _pair(self, line: ProgramLine) -> None:
         """Several equations on one line: each belongs to a loop of its own."""
@@ -333,7 +344,8 @@ class Arranger:
             axis = int(match[1]) - 1
             return f"extent({match[0]}, past, {axis})" if axis > when.loop else match[0]
 
-        return re.sub(rf"\b{own}(?:_one_hot)?\.shape\[(\d+)\]", whole, code)
+        name = rf"{own}(?:_one_hot)?" if when.loop < 0 else r"[A-Za-z_]\w*"
+        return re.sub(rf"(?<![\w.]){name}\.shape\[(\d+)\]", whole, code)
 
     def _first(self, when: When, axis: str) -> str:
         axes = self.frame.axes

@@ -15,7 +15,7 @@ from functools import cached_property
 from math import inf
 
 from arspec.classes import BlockClass
-from arspec.graph import Read, Stencil
+from arspec.graph import PAST, Read, Stencil, Sweep
 from arspec.marks import marked, parts, whole
 from arspec.model import Model, TermModel
 from arspec.names import local
@@ -202,7 +202,7 @@ def _settle_whens(result: Plan) -> None:
             continue
         dues = {entry.due for entry in entries}
         finite = {due for due in dues if due is not None}
-        if graph.nodes[i].grouped and finite and i != graph.target:
+        if graph.nodes[i].grouped and i != graph.target:
             result.whens[i] = _by_channel(result, i, finite)
             continue
         if dues == {None}:
@@ -220,6 +220,9 @@ def _settle_whens(result: Plan) -> None:
         result.whens[i] = When(loop, tuple(values))
         if any(s not in (0, 1) for s in graph.nodes[i].strides):
             raise Unplanned("strides")
+    for i in result.whens:
+        if any(read.source not in result.whens for read in graph.nodes[i].reads):
+            raise Unplanned("a node of which some channels read nothing that is needed")
     for i, when in result.whens.items():  # what combines finer values is as fine as they are
         reads = [(r, result.whens[r.source]) for r in graph.nodes[i].reads]
         finer = max((s for _, s in reads), key=lambda s: s.loop, default=when)
@@ -355,6 +358,12 @@ def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[i
     (source,) = sources
     if source.loop < 0:
         raise Unplanned("a window over what is there from the start")
+    sweep = reads[wide[0]].reach
+    if isinstance(sweep, Sweep):  # the query stands where the keys end
+        tight = (*when.offset[:-1], when.offset[-1] - 1)
+        strict = sweep.until == PAST
+        if source.offset != when.offset and not (strict and source.offset == tight):
+            raise Unplanned("attention over a node that stands elsewhere")
     inner = result.term.graph.nodes[reads[wide[0]].source]
     uneven = inner.width % max(result.term.graph.channels, 1)
     if source.loop == len(result.term.frame.axes) and uneven and "_shift" in module:
