@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterator
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -183,7 +183,11 @@ class _Reader:
         try:
             return next(self.events)
         except yaml.MarkedYAMLError as found:
-            self.errors.append(_syntax_error(found, self.lines))
+            if "nesting depth" in (found.problem or ""):  # a bound of the parser's own
+                place = _place(found.problem_mark, self.lines)
+                self.report("AR012", place, limit=MAX_DEPTH)
+            else:
+                self.errors.append(_syntax_error(found, self.lines))
         except yaml.YAMLError as found:
             self.report("AR004", None, problem=str(found).splitlines()[0])
         raise _Stop
@@ -228,6 +232,8 @@ class _Reader:
         quoted = bool(event.style)
         written = quoted or event.start_mark.index != event.end_mark.index
         span = self.span(event) if written or missing is None else missing
+        if not written and missing is None and span.column > 1:  # behind the dash of an empty item
+            span = replace(span, column=span.column - 1)
         if hidden := _FORBIDDEN.search(text):  # written as an escape: "\0"
             self.report("AR003", span, character=_code_point(hidden[0]))
         value = text if quoted else resolve(text)
