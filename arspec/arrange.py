@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from arspec.classes import BlockClass
-from arspec.marks import FIRST, KEPT, PASSED, outermost, plain, whole
+from arspec.layers.shifts import shift_module
+from arspec.marks import FIRST, KEPT, PASSED, argument, outermost, plain, whole
 from arspec.names import local
 from arspec.program import ProgramLine
 from arspec.stepping import FREE, ONCE, Plan, Unplanned, When
@@ -73,17 +74,6 @@ class Arranged:
     statements: list[str]
     methods: list[Method]
     modules: list[str] = field(default_factory=list)
-
-
-def _argument(code: str, end: int) -> tuple[int, int]:
-    """The first argument of the call whose last one ends there."""
-    depth, at, first = 1, end, end
-    while depth:
-        at -= 1
-        depth += {")": 1, "]": 1, "(": -1, "[": -1}.get(code[at], 0)
-        if depth == 1 and code[at] == ",":
-            first = at
-    return at + 1, first
 
 
 class Arranger:
@@ -221,13 +211,13 @@ class Arranger:
         """An expression as a step evaluates it."""
         code = self._hoist(line, when, code)
         while match := KEPT.search(code):
-            start, end = _argument(code, match.start())
-            argument = self._finish(code[start:end])
-            self._keep_finer(when, code[: start - 1], argument)
+            start, end = argument(code, match.start())
+            read = self._finish(code[start:end])
+            self._keep_finer(when, code[: start - 1], read)
             # What a window reads stands where it stands: the layer's cache knows.
             told = ", past=past" if when.loop >= 0 else ""
             rest = code[end : match.start()] + told + code[match.end() :]
-            code = code[:start] + self._token(argument) + rest
+            code = code[:start] + self._token(read) + rest
         code = code.replace(PASSED, ", past=past" if when.loop >= 0 else "")
         code = self._here(line, when, code)
         return self._lengths(when, FIRST.sub(lambda m: self._first(when, m[1]), code))
@@ -263,9 +253,8 @@ class Arranger:
 
     def _node(self, name: str) -> int:
         """The node of that name in the first live use."""
-        relative = name
         for use in self.plan.uses[id(self.one)]:
-            if (node := self.plan.ids.get(use.path + relative)) in self.plan.whens:
+            if (node := self.plan.ids.get(use.path + name)) in self.plan.whens:
                 return node
         return self.plan.ids[name]
 
@@ -299,8 +288,8 @@ class Arranger:
         axes = len(self.frame.axes)
         if own.loop == axes and own.loop == when.loop:
             raise Unplanned("channels that stand at different places")
-        made = "Shift(0)" if axes == 1 else f"GridShift({', '.join(['0'] * axes)})"
-        self.modules[f"self.{attribute}"] = made
+        grid = tuple((axis, 1) for axis in self.frame.axes)
+        self.modules[f"self.{attribute}"] = shift_module(grid, ())
         for path, source, output in late:
             self.plan.kept[path + attribute] = source, output
         if own.loop > when.loop:

@@ -38,9 +38,9 @@ def _defer(classes: Sequence[BlockClass], one: BlockClass, line: ProgramLine, li
         (name,) = names
         projection = next((x for x in child.first.lines if x.targets == (name,)), None)
         source = projection and re.fullmatch(rf"self\.{projection.name}\((\w+)\)", projection.code)
-        if projection is None or not source or not _only_summed(classes, one, child, line, name):
+        if projection is None or not source or not projection.adds_up:
             continue
-        if not projection.modules[0].construct.startswith("nn.Linear("):
+        if not _only_summed(classes, one, child, line, name):
             continue
         child.deferred.add(projection.name)
         kept = [e for e in child.exports if e != name]

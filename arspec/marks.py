@@ -94,15 +94,23 @@ class Mark(NamedTuple):
 _CALLED = re.compile(r"self\.(\w+)(?:\[\"?(\w+)\"?\])?$")
 
 
+def argument(code: str, end: int) -> tuple[int, int]:
+    """Where the first argument stands of the call whose last one ends there."""
+    depth, at, first = 1, end, end
+    while depth:
+        at -= 1
+        depth += {")": 1, "]": 1, "(": -1, "[": -1}.get(code[at], 0)
+        if depth == 1 and code[at] == ",":
+            first = at
+    return at + 1, first
+
+
 def marked(code: str) -> list[Mark]:
     """The layers that keep something in a text."""
     found = []
     for match in KEPT.finditer(code):
-        depth, at = 1, match.start()
-        while depth:
-            at -= 1
-            depth += {")": 1, "(": -1}.get(code[at], 0)
-        called = _CALLED.search(plain(code[:at]))
+        start, _ = argument(code, match.start())
+        called = _CALLED.search(plain(code[: start - 1]))
         assert called is not None, code
         module = called[1] + (f".{called[2]}" if called[2] else "")
         found.append((match[0].strip("\x02"), module))

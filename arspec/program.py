@@ -70,6 +70,7 @@ class ProgramLine:
     why: str = ""  # the reason of a shift, for a comment
     parameters: int = 0
     node: int = -1
+    adds_up: bool = False  # as `Facts.adds_up`
     pair: tuple[str, ...] = ()  # the code of each target, where a line has several equations
 
     def relative(self, path: str) -> ProgramLine:

@@ -190,9 +190,15 @@ def plan(model: Model, term: TermModel, classes: Sequence[BlockClass]) -> Plan:
 
 def _settle_whens(result: Plan) -> None:
     """Every live node's loop and offset."""
+    _as_scheduled(result)
+    _as_fine_as_read(result)
+    _faster_clocks(result)
+
+
+def _as_scheduled(result: Plan) -> None:
+    """What the schedule says, in terms of loops and offsets."""
     graph = result.term.graph
-    inputs = set(range(result.inputs))
-    known: set[int] = set(inputs)
+    known = set(range(result.inputs))
     for i, node in enumerate(graph.nodes):
         if any(read.source in known for read in node.reads):
             known.add(i)
@@ -223,17 +229,27 @@ def _settle_whens(result: Plan) -> None:
     for i in result.whens:
         if any(read.source not in result.whens for read in graph.nodes[i].reads):
             raise Unplanned("a node of which some channels read nothing that is needed")
-    for i, when in result.whens.items():  # what combines finer values is as fine as they are
+
+
+def _as_fine_as_read(result: Plan) -> None:
+    """What combines finer values is as fine as they are."""
+    graph = result.term.graph
+    for i, when in result.whens.items():
         reads = [(r, result.whens[r.source]) for r in graph.nodes[i].reads]
         finer = max((s for _, s in reads), key=lambda s: s.loop, default=when)
         apart = any(_windowed(r) for r, s in reads if s.loop >= 0) or _complete(when)
         if 0 <= when.loop < finer.loop and i != graph.target and not apart:
             result.whens[i] = finer
+
+
+def _faster_clocks(result: Plan) -> None:
+    """What is brought to a faster clock for those who draw is read wherever they need it."""
+    graph = result.term.graph
     readers: dict[int, set[int]] = {}
     for i in result.whens:
         for read in graph.nodes[i].reads:
             readers.setdefault(read.source, set()).add(i)
-    for i, when in result.whens.items():  # a faster clock for those who draw: as they need it
+    for i, when in result.whens.items():
         rates = [r.reach.up for r in graph.nodes[i].reads if isinstance(r.reach, Stencil)]
         faster = any(rate != 1 for up in rates for rate in up)
         drawn = readers.get(i) and all(result.whens[r].loop >= 0 for r in readers[i])
@@ -296,8 +312,8 @@ def _visit(
     for line in instance.lines:
         if line.use is None:
             codes = line.code.split(", ") if len(line.targets) > 1 else [line.code]
+            codes = list(line.pair) or codes
             for k, target in enumerate(line.targets):
-                codes = list(line.pair) or codes
                 if len(codes) == len(line.targets) and codes[k] in nodes:
                     nodes[target] = nodes[codes[k]]
                     continue
@@ -364,9 +380,10 @@ def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[i
         strict = sweep.until == PAST
         if source.offset != when.offset and not (strict and source.offset == tight):
             raise Unplanned("attention over a node that stands elsewhere")
-    inner = result.term.graph.nodes[reads[wide[0]].source]
-    uneven = inner.width % max(result.term.graph.channels, 1)
-    if source.loop == len(result.term.frame.axes) and uneven and "_shift" in module:
+    graph = result.term.graph
+    uneven = graph.nodes[reads[wide[0]].source].width % max(graph.channels, 1)
+    weighted = graph.nodes[node].operations  # what has weights knows the layout of its input
+    if source.loop == len(graph.axes) and uneven and not weighted:
         raise Unplanned("a shift of channels of unequal width")
     windows.update((node, k) for k in wide)
     result.kept[module] = (source.offset, when.offset)

@@ -310,6 +310,7 @@ class Lines(Ops):
                 each.text if len(targets) > 1 else width,
                 facts.batched,
                 mask=facts.mask,
+                adds_up=facts.adds_up,
                 parameters=made.parameters,
                 node=made.node,
             )

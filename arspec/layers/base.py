@@ -129,6 +129,7 @@ class Facts:
     mask: str = ""
     batched: bool = True
     table: int = 0  # of an embedding: how many symbols have a row in its weight
+    adds_up: bool = False  # the sum of several is one product: weights and inputs side by side
     helpers: tuple[tuple[str, str], ...] = ()  # further modules: attribute, construct
     cut: tuple[int, ...] | None = None  # the earliest offset that an inferred mask hides
 

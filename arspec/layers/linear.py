@@ -46,6 +46,7 @@ class Linear(Weighted):
             parameters=self.weights(out.width, x.features.width),
             missing=missing_setting(self),
             mask=mask if masked else "",
+            adds_up=not masked,
         )
 
 

@@ -53,7 +53,7 @@ class GridCache(Cache):
             self.kept = state.like.new_zeros(state.batch, self.slabs, *sizes, self.features)
         return self.kept
 
-    def begin(self, state: State, opened: int) -> None:
+    def begin(self, state: State) -> None:
         if self.slab is not None and self.slab < state.at[0] and self.kept.numel():
             self.kept[:, :-1] = self.kept[:, 1:].clone()
             self.kept[:, -1] = 0

@@ -44,8 +44,8 @@ class Cache:
         """While a prompt is evaluated: the layer's input at every position."""
         raise NotImplementedError
 
-    def begin(self, state: "State", opened: int) -> None:
-        """Before a step; `opened` is the outermost loop that moved on."""
+    def begin(self, state: "State") -> None:
+        """Before a step."""
 
     def ready(self, state: "State") -> None:
         """After a prompt: keep what the position `state.at` needs of it."""
@@ -69,7 +69,7 @@ class State:
     def __init__(self, shape: tuple[int | None, ...], batch: int, like: Tensor) -> None:
         self.shape, self.batch, self.like = shape, batch, like
         self.places: dict[Offset, Offset] = {}  # by offset, of this step
-        self.lag = 0  # how far behind any of it
+        self.lag = 0  # how far behind the position drawn any input of a layer stands
         self.at: Offset = (0,) * len(shape)
         self.filling = False
         self.filled: Offset = ()  # the shape of the prompt
@@ -126,8 +126,7 @@ class State:
 
     def outside(self, offset: Offset) -> bool:
         """Whether an offset on the only axis leads before its first or behind its last position."""
-        at, length = self.at[0] + offset[0], self.shape[0]
-        return at < 0 or (length is not None and at >= length)
+        return not self.inside((self.at[0] + offset[0],))
 
     def place(self, number: int) -> Offset:
         """The position of that number in the order of drawing."""
@@ -154,7 +153,7 @@ class State:
             opened -= 1
         self.opened = {name: kept for name, kept in self.opened.items() if kept[0] < opened}
         for cache in self.caches.values():
-            cache.begin(self, opened)
+            cache.begin(self)
 
     def evaluate(self, model: nn.Module, x: Tensor) -> Tensor:
         """The parameters at the position drawn next, given the newest x: the part that compiles."""
@@ -196,14 +195,13 @@ def open_state(
     input and output stand; `lead`: how far ahead anything is evaluated; `ordered`: x has channels
     that are drawn one after another.
     """
-    for name, module in model.named_modules():
-        module.__dict__["_place"] = name
-    names = [name for name, _ in model.named_modules()]
+    layers: dict[str, Any] = dict(model.named_modules())
+    for name, layer in layers.items():
+        layer.__dict__["_place"] = name
     for pattern, (source, output) in schedule.items():
         form = re.compile(re.escape(pattern).replace(r"\*", r"\d+"))
-        for name in filter(form.fullmatch, names):
-            layer: Any = model.get_submodule(name)
-            cache: Cache = layer.cache(source, output)
+        for name in filter(form.fullmatch, layers):
+            cache: Cache = layers[name].cache(source, output)
             cache.join(state)
             state.caches[name] = cache
     state.lag = max([0, *(-cache.source[0] for cache in state.caches.values())])
