@@ -88,7 +88,8 @@ def emit(model: Model, proof: Proof) -> str:
         {
             **context,
             "imports": ["import itertools", *library().imports],
-            "pieces": [piece.text for piece in pieces],
+            "pieces": [piece.text for piece in pieces if not piece.steps],
+            "sampler": [piece.text for piece in pieces if piece.steps],
             "body": body,
         },
     )

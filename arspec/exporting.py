@@ -50,6 +50,9 @@ class Step(nn.Module):
     def __init__(self, model: nn.Module, state: Any) -> None:
         super().__init__()
         self.model, self.template = model, state.clone()
+        self.template.compiles = True  # attention meets all positions, those to come masked
+        self.params = model.step(None, state.clone())[0].shape[1:]  # type: ignore[operator]
+        self.newest = state.prev.shape[1:]
         # Layers that read ahead take another branch where that would be behind the last position.
         self.first, self.last = state.at[0], state.shape[0] - 1 - max(offsets(state))
         self.conditions = [name for name in state.conditions if reads(model, state, name)]
@@ -70,15 +73,16 @@ class Step(nn.Module):
         at: Any = position.item()  # while it is exported, a symbol
         torch._check(at >= self.first)  # type: ignore[no-untyped-call]
         torch._check(at <= self.last)  # type: ignore[no-untyped-call]
-        state = self.template.clone()
-        state.at, state.prev = (at,), None
+        state = self.template.clone()  # a step like all others: only the tensor says where
+        state.position, state.prev = position, None
         following = iter(tensors)
         for _, owner, name in kept(state):
             setattr(owner, name, next(following).clone())  # the step writes into it
         for name, (loop, values) in state.opened.items():
             state.opened[name] = (loop, refilled(values, following))
         state.conditions = state.conditions | {name: next(following) for name in self.conditions}
-        params, state = self.model.step(x_prev, state)  # type: ignore[operator]
+        params = state.evaluate(self.model, state.newest(x_prev, *self.newest))
+        params = params.reshape(state.batch, *self.params)
         return (params, *(getattr(owner, name).contiguous() for _, owner, name in kept(state)))
 
 

@@ -9,15 +9,21 @@ from functools import lru_cache
 
 from arspec.files import piece_dir
 
+STEPS = ("caches", "replay", "state", "tape")  # how the modules of those pieces begin
+
 
 @dataclass(frozen=True)
 class Piece:
-    """One top-level class, function or constant: its text and the names that it uses."""
+    """One top-level class, function or constant: its text and the names that it uses.
+
+    `steps`: it serves the steps of a sampler, and is read behind the model.
+    """
 
     name: str
     text: str
     uses: frozenset[str]
     place: tuple[int, int]
+    steps: bool
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,35 @@ class Library:
 
 
 def names_in(tree: ast.AST) -> frozenset[str]:
-    """Every name that a piece of Python mentions."""
-    return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    """Every name that a piece of Python mentions, but for those that are local to a function."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST, local: frozenset[str]) -> None:
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            local |= _bound(node)
+        if isinstance(node, ast.Name) and node.id not in local:
+            found.add(node.id)
+        for child in ast.iter_child_nodes(node):
+            visit(child, local)
+
+    visit(tree, frozenset())
+    return frozenset(found)
+
+
+def _bound(function: ast.FunctionDef | ast.Lambda) -> frozenset[str]:
+    """The arguments and variables of a function, without those of functions inside it."""
+    bound = {argument.arg for argument in ast.walk(function.args) if isinstance(argument, ast.arg)}
+    body = function.body
+    stack: list[ast.AST] = [*body] if isinstance(body, list) else [body]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            bound |= {node.name} if isinstance(node, ast.FunctionDef) else set()
+            continue
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+        stack += ast.iter_child_nodes(node)
+    return frozenset(bound)
 
 
 @lru_cache(maxsize=1)
@@ -56,7 +89,7 @@ def library() -> Library:
         text = path.read_text(encoding="utf-8")
         lines = text.splitlines()
         for node in ast.parse(text).body:
-            if isinstance(node, ast.ImportFrom) and node.level > 0:
+            if isinstance(node, ast.ImportFrom) and (node.level or node.module == "__future__"):
                 continue
             if isinstance(node, ast.Import | ast.ImportFrom):
                 imports.add(ast.unparse(node))
@@ -66,7 +99,8 @@ def library() -> Library:
                 continue
             first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
             source = "\n".join(lines[first - 1 : node.end_lineno])
-            pieces[name] = Piece(name, source, names_in(node), (number, node.lineno))
+            place, steps = (number, node.lineno), path.stem.startswith(STEPS)
+            pieces[name] = Piece(name, source, names_in(node), place, steps)
     return Library(pieces, tuple(sorted(imports)))
 
 

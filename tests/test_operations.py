@@ -218,8 +218,16 @@ ATTENTION = "\n  n0: {{conv: 1, of: y}}\n  out: {{attention: 2{settings}}}"
 
 @pytest.mark.parametrize("settings", ["", ", window: 5"])
 def test_attention_is_what_was_predicted(settings: str) -> None:
-    """Every query meets the keys that it may see, and no other."""
+    """Every query meets the keys that it may see, and what is missing to a block of 64 of them."""
     text = PLAIN.format(axes="time", body=ATTENTION.format(settings=settings))
-    this = of_text(text, batch=1, lengths=LENGTHS)
-    drawn, _ = both(this)
-    assert drawn.total == predicted(text, this.shape).sampler
+    length = 160
+    this = of_text(text, batch=1, lengths={"time": length})
+    drawn, forward = both(this)
+    wanted = predicted(text, this.shape)
+    steps = range(1, length + 1)
+    # A window has as many places as it is long, those before the first position empty.
+    met = [5 if settings else min(-(-k // 64) * 64, length) for k in steps]
+    seen = [min(k, 5) if settings else k for k in steps]
+    pair = (wanted.sampler - drawn.weights) // sum(seen)
+    assert wanted.sampler == drawn.weights + pair * sum(seen)
+    assert drawn.attention == pair * sum(met) <= forward.attention

@@ -574,8 +574,10 @@ def test_mu_law_round_trip(classes: int, dtype: torch.dtype) -> None:
 
 
 STANDARD = {
-    "Any", "Callable", "Index", "Mapping", "Offset", "Result", "Sequence", "Span", "copy",
-    "dataclass", "re", "replace",
+    "Any", "BLOCK", "CONVOLUTIONS", "Callable", "ClassVar", "DRAWS", "Hashable", "Index",
+    "Iterable", "Iterator", "LAYOUT", "Mapping", "NamedTuple", "Offset", "PRODUCTS", "ROWS",
+    "Result", "SLOW", "Sequence", "Span", "TorchFunctionMode", "copy", "dataclass", "fx",
+    "operator", "partial", "product", "re", "replace", "suppress",
 }  # fmt: skip
 
 

@@ -21,6 +21,11 @@ def prefix_mask(queries: int, keys: int, device: torch.device) -> Tensor | None:
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
+def unseen(age: Tensor, like: Tensor) -> Tensor:
+    """What is added to the scores of keys by their age: those to come, age < 0, are not seen."""
+    return torch.zeros_like(age, dtype=like.dtype).masked_fill(age < 0, -torch.inf)
+
+
 class CausalSelfAttention(nn.Module):
     """Multi-head self-attention on (B, T, width) (Vaswani et al. 2017): output t sees x[<= t]."""
 
@@ -56,6 +61,16 @@ class CausalSelfAttention(nn.Module):
         mask = prefix_mask(q.shape[2], k.shape[2], q.device)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
+    def bias_of(self, age: Tensor) -> Tensor:
+        """What is added to the scores of keys by their age in a step."""
+        return unseen(age, self.qkv.weight)
+
+    def meet(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """One query and the keys of a cache, some of them to come."""
+        if bias is None:  # before the first position
+            return torch.zeros_like(q)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+
     def cache(self, source: Offset, output: Offset) -> KeyCache:
         """What a sampler keeps of x: its keys and values."""
         return KeyCache(source, output, self.latest)
@@ -63,7 +78,10 @@ class CausalSelfAttention(nn.Module):
     def forward(self, x: Tensor, past: State | None = None) -> Tensor:
         q, k, v = self.project(x)
         if past is not None and not past.filling:
-            return self.merge(self.attend(q, *KeyCache.of(self, past).extend(k, v, past)))
+            keys = KeyCache.of(self, past)
+            if keys.single(past):
+                return self.merge(self.meet(q, *keys.put(self, k, v, past)))
+            return self.merge(self.attend(q, *keys.extend(k, v, past)))
         if past is not None:
             KeyCache.of(self, past).keep_all(q, k, v, past)
         dropout = self.dropout if self.training else 0.0
@@ -101,9 +119,20 @@ class StrictCausalSelfAttention(CausalSelfAttention):
         q, k, v = self.project(x)
         if not past.inside(past.to(keys.source)):
             return torch.zeros_like(q)
+        alone = keys.single(past)
         if keys.source != keys.output:  # x is position t - 1
+            if alone:
+                return self.meet(q, *keys.put(self, k, v, past))
             return self.attend(q, *keys.extend(k, v, past))
         before, n = keys.queries, q.shape[2]
+        if alone:
+            k, v, bias = keys.put(self, k, v, past, before=1)
+            if before is None:  # position 0 sees nothing
+                keys.queries = q.clone()
+                return torch.zeros_like(q)
+            y = self.meet(before, k, v, bias)
+            before.copy_(q)
+            return y
         keys.queries = q[:, :, -1:]
         k, v = keys.extend(k, v, past)
         q = q[:, :, :-1] if before is None else torch.cat([before, q[:, :, :-1]], dim=2)
@@ -144,7 +173,10 @@ class WindowedSelfAttention(CausalSelfAttention):
     def forward(self, x: Tensor, past: State | None = None) -> Tensor:
         q, k, v = self.project(x)
         if past is not None and not past.filling:
-            return self.merge(self.newest(q, *KeyCache.of(self, past).extend(k, v, past)))
+            keys = KeyCache.of(self, past)
+            if keys.single(past):
+                return self.merge(self.meet(q, *keys.put(self, k, v, past)))
+            return self.merge(self.newest(q, *keys.extend(k, v, past)))
         if past is not None:
             KeyCache.of(self, past).keep_all(q, k, v, past)
         length = x.shape[1]
@@ -209,22 +241,32 @@ class AlibiCausalSelfAttention(CausalSelfAttention):
         """The queries are the last positions of the keys, as after a cached prefix."""
         n, m = q.shape[2], k.shape[2]
         key = torch.arange(m, device=q.device)
-        distance = key[m - n :, None] - key
-        scores = -self.slopes[:, None, None] * distance
-        scores = scores.masked_fill(distance < 0, -torch.inf).to(q.dtype)  # later keys: unseen
+        scores = self.bias_of(key[m - n :, None] - key)
         dropout = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=scores, dropout_p=dropout)
+
+    def bias_of(self, age: Tensor) -> Tensor:
+        """(heads, ..., keys): what is added to the scores of keys by their age, (..., keys)."""
+        slopes = self.slopes.view(-1, *[1] * age.dim())
+        return -slopes * age + unseen(age, self.slopes)
+
+    def meet(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """One query and the keys of a cache, some of them to come."""
+        return super().meet(q, k, v, None if bias is None else bias[:, None])
 
     def forward(self, x: Tensor, past: State | None = None) -> Tensor:
         q, k, v = self.project(x)
         if past is not None and past.filling:
             KeyCache.of(self, past).keep_all(q, k, v, past)
         elif past is not None:
-            k, v = KeyCache.of(self, past).extend(k, v, past)
+            keys = KeyCache.of(self, past)
+            if keys.single(past):
+                return self.merge(self.meet(q, *keys.put(self, k, v, past)))
+            k, v = keys.extend(k, v, past)
         return self.merge(self.attend(q, k, v))
 
 
-def rotate(x: Tensor, base: float, first: int = 0) -> Tensor:
+def rotate(x: Tensor, base: float, first: int | Tensor = 0) -> Tensor:
     """Rotary positions first, first + 1, ... on (B, heads, T, D) (Su et al. 2021, RoFormer).
 
     Feature i turns with feature i + D / 2 by position / base^(2i / D), as in Llama.
@@ -232,7 +274,7 @@ def rotate(x: Tensor, base: float, first: int = 0) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     half = x.shape[-1] // 2
     frequencies = base ** (-torch.arange(half, dtype=dtype, device=x.device) / half)
-    positions = torch.arange(first, first + x.shape[2], dtype=dtype, device=x.device)
+    positions = torch.arange(x.shape[2], dtype=dtype, device=x.device) + first
     angles = positions[:, None] * frequencies
     a, b = x[..., :half], x[..., half:]
     cos, sin = angles.cos(), angles.sin()
@@ -263,7 +305,7 @@ class RotaryCausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * size, bias=bias)
         self.out = nn.Linear(heads * size, outputs or width, bias=bias)
 
-    def project(self, x: Tensor, first: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, first: int | Tensor = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, heads, T, size), keys and values (B, kv_heads, T, size).
 
         x[:, 0] is position `first` of the sequence.
@@ -286,6 +328,16 @@ class RotaryCausalSelfAttention(nn.Module):
             q, k, v, attn_mask=mask, dropout_p=dropout, enable_gqa=True
         )
 
+    def bias_of(self, age: Tensor) -> Tensor:
+        """What is added to the scores of keys by their age in a step."""
+        return unseen(age, self.qkv.weight)
+
+    def meet(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """One query and the keys of a cache, some of them to come."""
+        if bias is None:  # before the first position
+            return torch.zeros_like(q)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], enable_gqa=True)
+
     def cache(self, source: Offset, output: Offset) -> KeyCache:
         """What a sampler keeps of x: its keys, turned by their positions, and values."""
         return KeyCache(source, output)
@@ -293,6 +345,9 @@ class RotaryCausalSelfAttention(nn.Module):
     def forward(self, x: Tensor, past: State | None = None) -> Tensor:
         if past is not None and not past.filling:
             keys = KeyCache.of(self, past)
+            if keys.single(past):
+                q, k, v = self.project(x, keys.newest(past).clamp(0))
+                return self.merge(self.meet(q, *keys.put(self, k, v, past)))
             q, k, v = self.project(x, max(keys.start(past), 0))
             return self.merge(self.attend(q, *keys.extend(k, v, past)))
         q, k, v = self.project(x)

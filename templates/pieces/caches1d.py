@@ -1,5 +1,7 @@
 """What layers along one axis keep between steps."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +14,6 @@ from .state import Cache, Offset, State
 def newest(x: Tensor, cache: Cache, state: State) -> Tensor:
     """The newest input of a layer, zeros where it would stand before the first position."""
     return torch.zeros_like(x) if state.outside(cache.source) else x
-
-
-def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (B, 1, inputs) @ weight (inputs, outputs) + bias (B or 1, outputs) -> (B, 1, outputs)."""
-    return torch.addmm(bias, x.flatten(0, 1), weight).unsqueeze(1)
 
 
 class TapCache(Cache):
@@ -65,7 +62,7 @@ class TapCache(Cache):
         self.newest = x = newest(x, self, state)
         if self.now is None:
             return self.earlier.unsqueeze(1).expand(len(x), 1, -1)
-        return product(x, self.now, self.earlier)
+        return torch.addmm(self.earlier, x.flatten(0, 1), self.now).unsqueeze(1)
 
     def fill(self, x: Tensor, state: State) -> None:
         known = max(state.at[0] + self.source[0], 0)  # the next step brings this position
@@ -82,7 +79,7 @@ class TapRing:
     def __init__(self) -> None:
         self.caches: list[Any] = []
 
-    def fits(self, cache: "TapCache") -> bool:
+    def fits(self, cache: TapCache) -> bool:
         """Whether a convolution has the shape of the others."""
         other = self.caches[0]
         same: bool = cache.past.shape == other.past.shape and cache.inputs == other.inputs
@@ -99,20 +96,20 @@ class TapRing:
         self.bias = torch.stack([c.bias for c in caches])[:, None]
         self.ring = like.new_zeros(int(sizes.sum()), state.batch, caches[0].inputs)
 
-    def read(self, at: int) -> None:
+    def read(self, state: State) -> None:
         """What the earlier taps contribute to the step at a position."""
-        slots = (at + self.lag[:, None] - self.age) % self.size[:, None] + self.base[:, None]
+        newest = state.position[0] + self.lag
+        slots = (newest[:, None] - self.age) % self.size[:, None] + self.base[:, None]
         taps = self.ring.index_select(0, slots.flatten())
         taps = taps.view(*slots.shape, *taps.shape[1:])
         taps = taps.transpose(1, 2).flatten(2)  # by layer: (B, taps * inputs)
-        for cache, earlier in zip(
-            self.caches, torch.baddbmm(self.bias, taps, self.weight).unbind(), strict=True
-        ):
+        products = torch.baddbmm(self.bias, taps, self.weight).unbind()
+        for cache, earlier in zip(self.caches, products, strict=True):
             cache.earlier = earlier
 
-    def write(self, at: int) -> None:
+    def write(self, state: State) -> None:
         """Keep the newest input of every layer."""
-        slots = (at + self.lag) % self.size + self.base
+        slots = (state.position[0] + self.lag) % self.size + self.base
         inputs = torch.stack([c.newest for c in self.caches if c.newest is not None])
         self.ring.index_copy_(0, slots, inputs.squeeze(2))
         for cache in self.caches:  # of this step alone
@@ -126,7 +123,7 @@ class TapRing:
                 self.ring[self.base[i] + place % cache.size] = cache.newest.transpose(0, 1)
                 cache.newest = None
 
-    def clone(self, caches: list["TapCache"]) -> "TapRing":
+    def clone(self, caches: list[TapCache]) -> TapRing:
         """The same for the copies of its caches."""
         other = TapRing.__new__(TapRing)
         other.__dict__.update(self.__dict__, caches=caches, ring=self.ring.clone())
@@ -147,11 +144,11 @@ class DelayCache(Cache):
         x = newest(x, self, state)
         if not self.age:
             return x
-        slot = (state.at[0] + self.source[0]) % self.age
+        slot = state.on(0, self.source).tensor % self.age
         if not self.kept.numel():
             self.kept = x.new_zeros(len(x), self.age, x.shape[-1])
-        earlier = self.kept[:, slot : slot + 1].clone()
-        self.kept[:, slot : slot + 1] = x
+        earlier = self.kept.index_select(1, slot)
+        self.kept.index_copy_(1, slot, x)
         return earlier
 
     def fill(self, x: Tensor, state: State) -> None:

@@ -1,13 +1,17 @@
 """What windows on a grid keep between steps."""
 
+import math
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .state import Cache, Offset, State
 
 Span = tuple[int, int]
+CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 def channel_groups(features: int, channels: int) -> list[int]:
@@ -16,11 +20,25 @@ def channel_groups(features: int, channels: int) -> list[int]:
     return [group for group in range(channels) for _ in range(size + (group < larger))]
 
 
+def runs_of(layout: Sequence[int], channel: int) -> list[tuple[int, int]]:
+    """Where the features of a channel are: (first, count) of each run of them."""
+    runs: list[tuple[int, int]] = []
+    for feature, own in enumerate(layout):
+        if own != channel:
+            continue
+        if runs and sum(runs[-1]) == feature:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((feature, 1))
+    return runs
+
+
 class GridCache(Cache):
     """The part of a layer's input that its window still reads, zeros around it.
 
-    `spans`: first and last tap per axis. `kept` is (B, slabs, *axes with margins, C), where slabs
-    are the positions on the first axis from `low` on, relative to the one that is open.
+    `taps`: what an output reads, `spans`: first and last tap per axis. `kept` is (B, slabs, *axes
+    with margins, C), where slabs are the positions on the first axis from `low` on, relative to the
+    one that is open.
     """
 
     moving = ("kept",)
@@ -29,28 +47,31 @@ class GridCache(Cache):
         self,
         source: Offset,
         output: Offset,
-        spans: Sequence[Span],
+        taps: Sequence[Offset],
         features: int = 0,
         layout: Sequence[int] = (),
     ) -> None:
         super().__init__(source, output)
-        self.spans, self.features = tuple(spans), features
+        self.taps, self.features = taps, features
+        self.spans = [(min(ks), max(ks)) for ks in zip(*taps, strict=True)]
         # An offset behind on an inner axis can lead to the slab before.
         behind = [o[0] - (len(o) > 1 and min(o[1:]) < 0) for o in (source, output)]
-        self.low = min(behind[0], behind[1] + spans[0][0])
-        self.slabs = max(source[0], output[0] + spans[0][1]) - self.low + 1
+        self.low = min(behind[0], behind[1] + self.spans[0][0])
+        self.slabs = max(source[0], output[0] + self.spans[0][1]) - self.low + 1
         self.margins = [(max(-low, 0), max(high, 0)) for low, high in self.spans]
         self.layout = layout  # the channel of each feature
-        self.groups_of: list[Tensor] = []  # the features of each channel
         self.kept = torch.empty(0)
         self.whole: Tensor | None = None
         self.slab: int | None = None  # the one that was open last
 
+    def sizes(self, state: State) -> list[int]:
+        """The sizes of `kept` between batch and features."""
+        inner = zip(state.lengths[1:], self.margins[1:], strict=True)
+        return [self.slabs, *((length or 0) + sum(margin) for length, margin in inner)]
+
     def prepare(self, state: State) -> Tensor:
         if not self.kept.numel():
-            inner = zip(state.shape[1:], self.margins[1:], strict=False)
-            sizes = [(length or 0) + sum(margin) for length, margin in inner]
-            self.kept = state.like.new_zeros(state.batch, self.slabs, *sizes, self.features)
+            self.kept = state.like.new_zeros(state.batch, *self.sizes(state), self.features)
         return self.kept
 
     def begin(self, state: State) -> None:
@@ -59,14 +80,43 @@ class GridCache(Cache):
             self.kept[:, -1] = 0
         self.slab = state.at[0]
 
-    def part(self, state: State, place: Offset, spans: Sequence[Span]) -> Tensor:
-        """A position, or all of its slab, in `kept`, with the neighbours that a window reads."""
-        kept = self.prepare(state)
+    def cells(self, state: State, offset: Offset, taps: Sequence[Offset]) -> Tensor:
+        """The numbers of cells of `kept`, all but batch and features as one, around a position."""
+        sizes = self.sizes(state)
+        steps = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+        borders = [-state.at[0] - self.low, *(before for before, _ in self.margins[1:])]
+        place = state.to(offset)[: len(sizes)]
+        # The first axis is kept relative to the open slab, the others by their position.
+        fixed = [place[0], *(k - at for k, at in zip(place[1:], state.at[1:], strict=False))]
+
+        def compute() -> Tensor:
+            numbers = [
+                sum((f + b + k) * s for f, b, k, s in zip(fixed, borders, tap, steps, strict=True))
+                for tap in taps
+            ]
+            found = torch.tensor(numbers, device=self.kept.device)
+            for axis in range(1, len(sizes)):
+                found = found + state.position[axis] * steps[axis]
+            return found
+
+        return state.once(
+            (offset, tuple(taps), tuple(sizes), self.low, tuple(borders[1:])), compute
+        )
+
+    def part(self, state: State, offset: Offset, spans: Sequence[Span]) -> Tensor:
+        """A whole slab, or part of it, in `kept`, with the neighbours that a window reads."""
+        kept, place = self.prepare(state), state.to(offset)
         for axis, (low, high) in enumerate(spans):
-            at = place[axis] if axis < len(place) else 0
-            size = 1 if axis < len(place) else state.shape[axis] or 0
-            start = self.margins[axis][0] if axis else -state.at[0] - self.low
-            kept = kept.narrow(axis + 1, start + at + low, size + high - low)
+            before = self.margins[axis][0]
+            if axis == 0:
+                kept = kept.narrow(1, place[0] + low - state.at[0] - self.low, 1 + high - low)
+            elif axis < len(offset):
+                index = state.on(axis, offset).tensor + before
+                span = torch.arange(low, high + 1, device=kept.device)
+                kept = kept.index_select(axis + 1, index + span)
+            else:
+                size = (state.shape[axis] or 0) + high - low
+                kept = kept.narrow(axis + 1, before + low, size)
         return kept
 
     def keep(self, x: Tensor, state: State) -> None:
@@ -74,22 +124,27 @@ class GridCache(Cache):
         if state.filling:
             self.fill(x, state)
             return
-        by_channel = len(self.source) > len(self.spans)
-        self.features = self.features or x.shape[-1] * (state.shape[-1] or 1 if by_channel else 1)
+        axes = len(self.spans)
+        channels = (state.shape[-1] or 1) if len(self.source) > axes else 1
+        self.features = self.features or x.shape[-1] * channels
         place = state.to(self.source)
         if not state.inside(place):
             return
-        kept = self.part(state, place, ((0, 0),) * len(self.spans))
-        if by_channel:
-            if not self.groups_of:
-                layout = self.layout or channel_groups(self.features, state.shape[-1] or 1)
-                self.groups_of = [
-                    torch.tensor([i for i, c in enumerate(layout) if c == channel])
-                    for channel in range(state.shape[-1] or 1)
-                ]
-            kept[..., self.groups_of[place[-1]]] = x
+        kept = self.prepare(state)
+        if len(self.source) < axes and len(self.source) > 1:  # of three axes
+            slab = kept.select(1, place[0] - state.at[0] - self.low)
+            slab = slab.narrow(2, self.margins[2][0], x.shape[3])
+            slab.index_copy_(1, state.on(1, self.source).tensor + self.margins[1][0], x[:, 0])
+        elif len(self.source) < axes:
+            self.part(state, self.source, [(0, 0)] * axes).copy_(x)
         else:
-            kept.copy_(x)
+            cell, first = self.cells(state, self.source, [(0,) * axes]), 0
+            flat, x = kept.flatten(1, -2), x.flatten(1, -2)
+            layout = self.layout or channel_groups(self.features, channels)
+            runs = runs_of(layout, place[-1]) if channels > 1 else [(0, self.features)]
+            for start, count in runs:
+                flat.narrow(2, start, count).index_copy_(1, cell, x.narrow(2, first, count))
+                first += count
 
     def fill(self, x: Tensor, state: State) -> None:
         self.whole, self.features = x, x.shape[-1]
@@ -99,20 +154,28 @@ class GridCache(Cache):
             return
         self.prepare(state).zero_()
         self.slab = state.at[0]
-        for row in range(state.at[0] + self.low, state.at[0] + self.low + self.slabs):
+        for slab in range(self.slabs):
+            row = state.at[0] + self.low + slab
             if 0 <= row < self.whole.shape[1]:
-                slab = self.part(state, (row,), ((0, 0),) * len(self.spans))
-                slab.copy_(self.whole[:, row : row + 1])
+                part = self.kept.narrow(1, slab, 1)
+                for axis, (before, _) in enumerate(self.margins[1:], start=1):
+                    part = part.narrow(axis + 1, before, state.shape[axis] or 0)
+                part.copy_(self.whole[:, row : row + 1])
         self.whole = None
-
-    def window(self, state: State) -> Tensor:
-        """All that the newest output reads: (B, taps + n - 1 on every axis, C)."""
-        return self.part(state, state.to(self.output), self.spans)
 
     @property
     def single(self) -> bool:
         """Whether an output is a single position."""
         return len(self.output) >= len(self.spans)
+
+    def read(self, state: State) -> Tensor:
+        """What a single output reads: (B, taps, C)."""
+        cells = self.cells(state, self.output, self.taps)
+        return self.prepare(state).flatten(1, -2).index_select(1, cells)
+
+    def window(self, state: State) -> Tensor:
+        """What the newest outputs read: (B, taps + n - 1 on every axis, C)."""
+        return self.part(state, self.output, self.spans)
 
 
 class ShiftCache(GridCache):
@@ -120,11 +183,19 @@ class ShiftCache(GridCache):
 
     def run(self, x: Tensor, state: State) -> Tensor:
         self.keep(x, state)
-        y = self.window(state)
+        if not self.single:
+            return self.window(state)
+        y = self.read(state).view(state.batch, *[1] * len(self.spans), -1)
         if len(self.output) > len(self.spans):  # the features of one channel
             size = self.features // (state.shape[-1] or 1)
             y = y.narrow(-1, state.to(self.output)[-1] * size, size)
         return y
+
+
+def box(spans: Sequence[Span], dilation: Sequence[int]) -> list[Offset]:
+    """The taps of a window, in the order of its weight."""
+    axes = zip(spans, dilation, strict=True)
+    return list(product(*(range(low, high + 1, step) for (low, high), step in axes)))
 
 
 class WindowCache(GridCache):
@@ -141,10 +212,15 @@ class WindowCache(GridCache):
         layout: Sequence[int] = (),
         outputs: Sequence[int] = (),
     ) -> None:
-        super().__init__(source, output, spans, weight.shape[1], layout)
+        taps, single = box(spans, dilation), len(output) >= len(spans)
+        matrix = weight.flatten(2).permute(2, 1, 0)  # by taps and inputs
+        live = matrix.flatten(1).ne(0).any(1).tolist()
+        if single and any(live):  # taps that a mask hides are not read
+            taps, matrix = [tap for tap, on in zip(taps, live, strict=True) if on], matrix[live]
+        super().__init__(source, output, taps, weight.shape[1], layout)
         self.weight, self.bias, self.dilation = weight, bias, dilation
         # One position is one product with its window, features last.
-        self.matrix = weight.movedim((1, 0), (-2, -1)).flatten(0, -2).contiguous()
+        self.matrix = matrix.flatten(0, 1).contiguous()
         self.offset = weight.new_zeros(weight.shape[0]) if bias is None else bias
         self.groups: list[tuple[Tensor, Tensor]] = []  # the same for the outputs of each channel
         if len(output) > len(spans):
@@ -155,19 +231,13 @@ class WindowCache(GridCache):
 
     def run(self, x: Tensor, state: State) -> Tensor:
         self.keep(x, state)
-        window = self.window(state)
         if not self.single:
-            y = torch.nn.functional.conv2d(
-                window.movedim(-1, 1), self.weight, self.bias, dilation=self.dilation
-            )
+            window = self.window(state).movedim(-1, 1)
+            convolve = CONVOLUTIONS[len(self.spans)]
+            y = convolve(window, self.weight, self.bias, dilation=self.dilation)
             return y.movedim(1, -1)
-        matrix, bias = self.matrix, self.offset
-        if self.groups:
-            matrix, bias = self.groups[state.at[-1]]
-        if max(self.dilation) > 1:
-            steps = (slice(None, None, step) for step in self.dilation)
-            window = window[(slice(None), *steps)]
-        y = torch.addmm(bias, window.flatten(1), matrix)
+        matrix, bias = self.groups[state.at[-1]] if self.groups else (self.matrix, self.offset)
+        y = torch.addmm(bias, self.read(state).flatten(1), matrix)
         return y.view(len(y), *[1] * len(self.spans), -1)
 
 
@@ -188,18 +258,20 @@ class FeatureCache(Cache):
         super().__init__(source, output)
         self.inputs, self.kept = inputs, torch.empty(0)
         bias = weight.new_zeros(weight.shape[0]) if bias is None else bias
-        self.groups: list[tuple[Tensor, Tensor, list[int]]] = []
+        self.groups: list[tuple[Tensor, Tensor, list[tuple[int, int]]]] = []
         for channel in range(max(max(outputs), max(inputs)) + 1):
             rows = [i for i, c in enumerate(outputs) if c == channel]
-            own = [i for i, c in enumerate(inputs) if c == channel]
+            own = runs_of(inputs, channel)
             self.groups.append((weight[rows].t().contiguous(), bias[rows], own))
 
     def run(self, x: Tensor, state: State) -> Tensor:
         if not self.kept.numel():
             self.kept = x.new_zeros(*x.shape[:-1], len(self.inputs))
-        place = state.to(self.source)
+        place, first = state.to(self.source), 0
         if place[:-1] == state.at[:-1]:
-            self.kept[..., self.groups[place[-1]][2]] = x
+            for start, count in self.groups[place[-1]][2]:
+                self.kept[..., start : start + count] = x[..., first : first + count]
+                first += count
         weight, bias, _ = self.groups[state.at[-1]]
         y = torch.addmm(bias, self.kept.flatten(0, -2), weight)
         return y.view(*self.kept.shape[:-1], -1)

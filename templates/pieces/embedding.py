@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from .state import Place
+
 
 class Embedding(nn.Embedding):
     """A vector per symbol: integers (...) -> (..., width). Starts from N(0, 1 / width)."""
@@ -22,12 +24,17 @@ class PositionEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(size, width))
         nn.init.normal_(self.weight, std=0.02)
 
-    def forward(self, length: int, first: int = 0) -> Tensor:
+    def forward(self, length: int, first: int | Place = 0) -> Tensor:
         """Those of `length` positions from `first` on."""
-        end = first + length
-        if end > len(self.weight):
-            raise ValueError(f"{end} positions, but only {len(self.weight)} have an embedding")
-        return self.weight[first:end]
+        size, end = len(self.weight), length
+        if isinstance(first, int):
+            if length <= size:
+                return self.weight[:length]
+        elif first.before(size):
+            return self.weight.index_select(0, first.tensor)
+        else:
+            end = first.number + 1
+        raise ValueError(f"{end} positions, but only {size} have an embedding")
 
 
 class SinusoidalPositions(nn.Module):
@@ -40,7 +47,7 @@ class SinusoidalPositions(nn.Module):
         self.width = width
         self.register_buffer("like", torch.empty(0), persistent=False)
 
-    def forward(self, length: int, first: int = 0) -> Tensor:
+    def forward(self, length: int, first: int | Place = 0) -> Tensor:
         """Those of `length` positions from `first` on."""
         return sinusoidal(length, self.width, self.like.device, self.like.dtype, first)
 
@@ -50,14 +57,16 @@ def sinusoidal(
     width: int,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
-    first: int = 0,
+    first: int | Place = 0,
 ) -> Tensor:
     """Positions as sines and cosines, (length, width) (Vaswani et al. 2017, section 3.5).
 
     Feature 2i of position p is sin(p / 10000^(2i / width)), feature 2i + 1 the cosine of the same.
     """
-    features = torch.arange(width, dtype=torch.float64)
+    features = torch.arange(width, dtype=torch.float64, device=device)
     even = features - features % 2
-    positions = torch.arange(first, first + length, dtype=torch.float64)
+    positions = torch.arange(length, dtype=torch.float64, device=device)
+    if not isinstance(first, int):
+        positions = first.tensor.to(torch.float64)
     angles = positions[:, None] / 10000 ** (even / width)
     return torch.where(features % 2 == 0, angles.sin(), angles.cos()).to(device, dtype)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from .caches1d import DelayCache
 from .caches2d import ShiftCache
-from .state import Offset, State
+from .state import Offset, Place, State
 
 
 def concat_elu(x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class GridShift(nn.Module):
 
     def cache(self, source: Offset, output: Offset) -> ShiftCache:
         """What a sampler keeps of x."""
-        return ShiftCache(source, output, [(-by, -by) for by in self.by])
+        return ShiftCache(source, output, [tuple(-by for by in self.by)])
 
     def whole(self, x: Tensor) -> Tensor:
         """All positions at once."""
@@ -73,17 +73,20 @@ class GridShift(nn.Module):
 
 
 def repeat(
-    x: Tensor, rate: int, length: int, axis: int, name: str = "input", first: int = 0
+    x: Tensor, rate: int, length: int, axis: int, name: str = "input", first: int | Place = 0
 ) -> Tensor:
     """From a slower clock: x[i // rate] for `length` positions i from `first` on, along `axis`."""
-    frames, end = x.shape[axis], first + length
-    if frames * rate < end:
-        raise ValueError(
-            f"{name}: {frames} frames cover {frames * rate} of {end} positions at {rate} each"
-        )
-    if length == 1:
-        return x.narrow(axis, first // rate, 1)
-    return x.repeat_interleave(rate, dim=axis).narrow(axis, first, length)
+    frames, end = x.shape[axis], length
+    if isinstance(first, int):
+        if frames * rate >= end:
+            return x.repeat_interleave(rate, dim=axis).narrow(axis, 0, length)
+    elif first.before(frames * rate):
+        return x.index_select(axis, first.tensor // rate)
+    else:
+        end = first.number + 1
+    raise ValueError(
+        f"{name}: {frames} frames cover {frames * rate} of {end} positions at {rate} each"
+    )
 
 
 def scale_levels(x: Tensor, levels: int, dtype: torch.dtype = torch.float32) -> Tensor:

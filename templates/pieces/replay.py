@@ -1,5 +1,7 @@
 """Sampling without a schedule: everything is evaluated anew at each position."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -23,7 +25,7 @@ class Replay:
         self.x, self.places, self.conditions, self.ordered = x, places, conditions, ordered
         self.number, self.fresh = 0, True
 
-    def clone(self) -> "Replay":
+    def clone(self) -> Replay:
         """A state that moves on its own."""
         other = Replay(self.x.clone(), self.places, self.conditions, self.ordered)
         other.number, other.fresh = self.number, self.fresh

@@ -3,25 +3,50 @@
 The loops of a sampler are the axes of what is drawn, the outermost first, then, where the channels
 of a position are drawn one after another, the channel. A position or offset with k + 1 components
 belongs to loop k: offset (0,) is the row that is open, (0, -1) the pixel drawn just before.
+
+A step is the same program at every position: where it depends on the position, that is a tensor.
 """
+
+from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from .tape import Tapes, compiled, replayed, tensors
+
 Offset = tuple[int, ...]
 Result = TypeVar("Result")
+
+
+class Place(NamedTuple):
+    """A position on one axis, as a number and as a tensor, (1,): what a step computes with.
+
+    `ends`: positions on the first axis from which on a step is another program, as drawn `by`
+    places earlier.
+    """
+
+    number: int
+    tensor: Tensor
+    ends: set[int]
+    by: int
+
+    def before(self, end: int) -> bool:
+        """Whether it is before `end`, where something given ends."""
+        self.ends.add(end - self.by)
+        return self.number < end
 
 
 class Cache:
     """What one layer keeps of its input.
 
     `source` is where its newest input stands, `output` where its output, both relative to the
-    position that is drawn.
+    position that is drawn. What it keeps stays in the same tensors, which steps update in place.
     """
 
     moving: tuple[str, ...] = ()  # the tensors that change from step to step
@@ -29,28 +54,28 @@ class Cache:
     def __init__(self, source: Offset, output: Offset) -> None:
         self.source, self.output = source, output
 
-    def join(self, state: "State") -> None:
+    def join(self, state: State) -> None:
         """Share storage with others of the state."""
 
-    def run(self, x: Tensor, state: "State") -> Tensor:
+    def run(self, x: Tensor, state: State) -> Tensor:
         """The layer's newest output from its newest input."""
         raise NotImplementedError
 
-    def keep(self, x: Tensor, state: "State") -> None:
+    def keep(self, x: Tensor, state: State) -> None:
         """A new input that is read later only."""
         raise NotImplementedError
 
-    def fill(self, x: Tensor, state: "State") -> None:
+    def fill(self, x: Tensor, state: State) -> None:
         """While a prompt is evaluated: the layer's input at every position."""
         raise NotImplementedError
 
-    def begin(self, state: "State") -> None:
-        """Before a step."""
+    def begin(self, state: State) -> None:
+        """Before a step that opens a slab."""
 
-    def ready(self, state: "State") -> None:
+    def ready(self, state: State) -> None:
         """After a prompt: keep what the position `state.at` needs of it."""
 
-    def clone(self) -> "Cache":
+    def clone(self) -> Cache:
         """A copy that moves on its own; packed weights are shared."""
         other = copy.copy(self)
         for name in self.moving:
@@ -62,33 +87,54 @@ class Cache:
 class State:
     """All that a sampler keeps. `step` updates it in place; `clone` branches.
 
-    `at` is the position drawn next, `shape` the length of every loop (the first may be unknown,
-    None), `filling` says that a prompt is evaluated, all positions at once.
+    `at` is the position drawn next, `position` the same as a tensor, `shape` the length of every
+    loop (the first may be unknown, None), `filling` says that a prompt is evaluated, all positions
+    at once.
     """
 
     def __init__(self, shape: tuple[int | None, ...], batch: int, like: Tensor) -> None:
         self.shape, self.batch, self.like = shape, batch, like
-        self.places: dict[Offset, Offset] = {}  # by offset, of this step
-        self.lag = 0  # how far behind the position drawn any input of a layer stands
         self.at: Offset = (0,) * len(shape)
+        self.position = torch.zeros(len(shape), dtype=torch.long, device=like.device)
+        self.memo: dict[Hashable, Any] = {}  # computed once in a step
+        self.lag = 1  # how far behind the position drawn layers read
+        self.ends: set[int] = set()  # where something given ends on the first axis
+        self.ordered = False  # whether the innermost loop is the channel
         self.filling = False
         self.filled: Offset = ()  # the shape of the prompt
-        self.marked = False  # whether torch.compile knows what keeps its size
         self.caches: dict[str, Cache] = {}
         self.weights: dict[str, Any] = {}  # packed for a step
         self.rings: list[Any] = []  # what caches keep together
+        self.phases: dict[Hashable, Callable[[State], Hashable]] = {}  # what else steps depend on
+        self.compiles = False  # steps by torch.compile
         self.conditions: dict[str, Tensor] = {}
         self.opened: dict[str, tuple[int, Any]] = {}  # by layer: a coarser loop and its values
+        self.closed: dict[str, tuple[int, Any]] = {}  # those of the round before, to be overwritten
         self.prev: Tensor | None = None  # what the first step is given, its `x_prev` being ignored
+        self.tapes = Tapes()
 
-    def clone(self) -> "State":
+    def clone(self) -> State:
         """A state that moves on its own."""
         other = copy.copy(self)
+        other.position = self.position.clone()
         other.caches = {name: cache.clone() for name, cache in self.caches.items()}
         copies = {id(cache): other.caches[name] for name, cache in self.caches.items()}
         other.rings = [ring.clone([copies[id(c)] for c in ring.caches]) for ring in self.rings]
-        other.opened = dict(self.opened)
+        other.opened = {name: (loop, cloned(kept)) for name, (loop, kept) in self.opened.items()}
+        other.closed, other.ends, other.tapes = {}, set(self.ends), Tapes()
         return other
+
+    def moving(self) -> list[Tensor]:
+        """All that steps change."""
+        own = [getattr(cache, name) for cache in self.caches.values() for name in cache.moving]
+        rings = [ring.ring for ring in self.rings]
+        settled = [kept for _, kept in (self.closed | self.opened).values()]
+        return list(tensors([self.position, own, rings, list(self.conditions.values()), settled]))
+
+    @property
+    def lengths(self) -> tuple[int | None, ...]:
+        """The lengths of the axes: `shape` without the channels."""
+        return self.shape[: len(self.shape) - self.ordered]
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
         """A layer that keeps something, in a step or over a prompt."""
@@ -106,18 +152,30 @@ class State:
         kept: Result = self.weights[name]
         return kept
 
+    def once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """What several layers need in a step is computed once."""
+        if key not in self.memo:
+            self.memo[key] = compute()
+        found: Result = self.memo[key]
+        return found
+
     def to(self, offset: Offset) -> Offset:
         """The position at an offset; before the first of a row is the last of the row above."""
-        if not torch.compiler.is_compiling() and offset in self.places:
-            return self.places[offset]
         place = [k + o for k, o in zip(self.at, offset, strict=False)]
         for axis in range(len(place) - 1, 0, -1):
             if place[axis] < 0:
                 place[axis] += self.shape[axis] or 0
                 place[axis - 1] -= 1
-        if not torch.compiler.is_compiling():
-            self.places[offset] = tuple(place)
         return tuple(place)
+
+    def on(self, axis: int, offset: Offset) -> Place:
+        """The position at an offset, on one axis."""
+        number = self.to(offset)[axis]
+        by = number - self.at[axis]
+        index = self.position[axis : axis + 1]
+        if by:
+            index = self.once(("on", axis, by), lambda: self.position[axis : axis + 1] + by)
+        return Place(number, index, set() if axis else self.ends, by)
 
     def inside(self, place: Offset) -> bool:
         """Whether a position is on the grid: only the first axis can be left."""
@@ -147,26 +205,52 @@ class State:
 
     def begin(self) -> None:
         """Before a step."""
-        self.places = {}
         opened = len(self.at) - 1
         while opened and not self.at[opened]:
             opened -= 1
-        self.opened = {name: kept for name, kept in self.opened.items() if kept[0] < opened}
-        for cache in self.caches.values():
-            cache.begin(self)
+        for axis in range(opened, len(self.at)):
+            self.position[axis] = self.at[axis]
+        if opened < len(self.at) - 1:
+            self.closed |= {name: kept for name, kept in self.opened.items() if kept[0] >= opened}
+            self.opened = {name: kept for name, kept in self.opened.items() if kept[0] < opened}
+            for cache in self.caches.values():
+                cache.begin(self)
 
     def evaluate(self, model: nn.Module, x: Tensor) -> Tensor:
-        """The parameters at the position drawn next, given the newest x: the part that compiles."""
+        """The parameters at the position drawn next, given the newest x."""
+        self.memo = {}
         for ring in self.rings:
-            ring.read(self.at[0])
+            ring.read(self)
         params: Tensor = model(x, **self.conditions, past=self)
         for ring in self.rings:
-            ring.write(self.at[0])
+            ring.write(self)
         return params
 
-    def steady(self) -> bool:
-        """Whether a compiled step serves here: behind the first positions, whose steps differ."""
-        return self.at[0] >= max(2, self.lag) and (len(self.at) == 1 or self.at[1] != 1)
+    def step(self, model: nn.Module, x: Tensor) -> Tensor:
+        """The same, by a recorded step where this one is like others."""
+        kind = None if torch.compiler.is_compiling() else self.kind()
+        if kind is None:
+            return self.evaluate(model, x)
+        make = replayed
+        if self.compiles and kind[:2] == (self.lag, 0):
+            make = partial(compiled, moving=self.moving())
+        params = self.tapes.step((model.training, *kind), x, partial(self.evaluate, model), make)
+        self.opened = self.closed | self.opened  # a tape has renewed their tensors
+        return params
+
+    def kind(self) -> tuple[Hashable, ...] | None:
+        """All that the program of a step depends on; None where no other step is like this one.
+
+        These are which loops open, the channel, and how near the position is to the ends of the
+        first axis, where layers read what is not on the grid.
+        """
+        first, *inner = self.at
+        near, past = min(first, self.lag), max([0, *(first + 1 - end for end in self.ends)])
+        if not inner and (past or near < self.lag):
+            return None
+        self.tapes.enter([phase(self) for phase in self.phases.values()])
+        channel = inner[-1] if self.ordered else None
+        return near, past, tuple(k == 0 for k in inner), channel
 
     def advance(self) -> None:
         """After a step: to the next position."""
@@ -178,6 +262,13 @@ class State:
                 at[axis] = 0
                 at[axis - 1] += 1
         self.at = tuple(at)
+
+
+def cloned(values: Any) -> Any:
+    """Tensors, and tuples of them, copied."""
+    if isinstance(values, tuple):
+        return tuple(map(cloned, values))
+    return values.clone()
 
 
 def open_state(
@@ -204,7 +295,12 @@ def open_state(
             cache: Cache = layers[name].cache(source, output)
             cache.join(state)
             state.caches[name] = cache
-    state.lag = max([0, *(-cache.source[0] for cache in state.caches.values())])
+    offsets = [o for cache in state.caches.values() for o in (cache.source, cache.output)]
+    # Before the first of a row is the last of the row above: one more row behind.
+    state.lag = max([1, *((min(o[1:], default=0) < 0) - o[0] for o in offsets)])
+    state.ordered = ordered
+    if state.shape[0] is not None:
+        state.ends.add(state.shape[0] - max([lead, *(o[0] for o in offsets)]))
     for ring in state.rings:
         ring.build(state)
     axes = len(state.shape)
@@ -217,11 +313,11 @@ def open_state(
         state.at = (0,) * len(state.at)
         return
     state.at, before = state.place(known), state.place(known - 1)
+    state.position.copy_(torch.tensor(state.at))
     if ordered:  # the innermost loop, but the first of x's axes
         before = (before[-1], *before[:-1])
     index = tuple(slice(k, k + 1) for k in before)
     state.prev = x[(slice(None),) * (x.dim() - axes) + index]
-    state.places = {}
     state.filling, state.filled = True, tuple(x.shape[ordered - axes :])
     model(x, **state.conditions, past=state)
     state.filling = False
@@ -229,35 +325,6 @@ def open_state(
         cache.ready(state)
     for ring in state.rings:
         ring.fill()
-
-
-def compiled() -> Callable[[State, nn.Module, Tensor], Tensor]:
-    """`State.evaluate` by torch.compile: one graph for all positions, another where a row opens."""
-    evaluate = torch.compile(State.evaluate, fullgraph=True, dynamic=True)
-
-    def step(state: State, model: nn.Module, x: Tensor) -> Tensor:
-        # Sizes stay as they are, only the position moves.
-        static([x, state.opened if len(state.at) > 1 else ()])
-        if not state.marked:
-            static([state.caches, state.rings, state.conditions, state.opened, state.weights])
-            state.marked = True
-        result: Tensor = evaluate(state, model, x)
-        return result
-
-    return step
-
-
-def static(values: Any) -> None:
-    """Tell torch.compile that no tensor in these changes its size."""
-    if isinstance(values, Tensor):
-        torch._dynamo.mark_static(values)
-    elif isinstance(values, dict):
-        static(list(values.values()))
-    elif isinstance(values, list | tuple):
-        for value in values:
-            static(value)
-    elif isinstance(values, Cache) or hasattr(values, "caches"):
-        static(list(vars(values).values()))
 
 
 def settled(
@@ -271,9 +338,19 @@ def settled(
         past.opened[name] = (loop, slab(result, past, loop))
         return result
     if name not in past.opened:
-        past.opened[name] = (loop, compute(*inputs, past=past))
+        made = compute(*inputs, past=past)
+        if name in past.closed:  # into the tensors of the round before: steps read those
+            made = renewed(past.closed[name][1], made)
+        past.opened[name] = (loop, made)
     kept: Result = past.opened[name][1]
     return kept
+
+
+def renewed(old: Any, new: Any) -> Any:
+    """The old tensors with the values of the new ones."""
+    if isinstance(new, tuple):
+        return tuple(renewed(*pair) for pair in zip(old, new, strict=True))
+    return old.copy_(new) if old.shape == new.shape else new
 
 
 def slab(values: Any, past: State, loop: int) -> Any:
@@ -282,29 +359,31 @@ def slab(values: Any, past: State, loop: int) -> Any:
         return tuple(slab(value, past, loop) for value in values)
     for axis in range(loop + 1):
         values = values.narrow(axis + 1, min(past.at[axis], values.shape[axis + 1] - 1), 1)
-    return values
+    return values.clone()
 
 
 def here(x: Tensor, past: State | None, axes: Mapping[int, int], offset: Offset) -> Tensor:
     """The part of a coarser loop's value at the position drawn: dimension -> axis to cut it at."""
     if past is None:
         return x
-    if past.filling:  # a prompt can be shorter than what is known from the start
-        for dimension, axis in axes.items():
-            x = x.narrow(dimension, 0, min(past.filled[axis], x.shape[dimension]))
-        return x
-    place = past.to(offset)
     for dimension, axis in axes.items():
-        x = x.narrow(dimension, min(max(place[axis], 0), x.shape[dimension] - 1), 1)
+        length = x.shape[dimension]
+        if past.filling:  # a prompt can be shorter than what is known from the start
+            x = x.narrow(dimension, 0, min(past.filled[axis], length))
+        else:
+            x = x.index_select(dimension, past.on(axis, offset).tensor.clamp(0, length - 1))
     return x
 
 
-def first(past: State | None, axis: int, offset: Offset) -> int:
+def first(past: State | None, axis: int, offset: Offset) -> int | Place:
     """Where the positions of a call start on an axis."""
     if past is None or past.filling:
         return 0
-    place, length = past.to(offset)[axis], past.shape[axis]
-    return max(place if length is None else min(place, length - 1), 0)
+    place, length = past.on(axis, offset), past.shape[axis]
+    last = None if length is None else length - 1
+    number = max(place.number if last is None else min(place.number, last), 0)
+    index = past.once(("first", axis, offset), lambda: place.tensor.clamp(0, last))
+    return Place(number, index, place.ends, place.by)
 
 
 def extent(length: int, past: State | None, axis: int) -> int:

@@ -44,8 +44,8 @@ class ShiftOr(Shift):
             return shift_or(x, 1, self.by, outside)
         cache = past.caches[self._place]
         y = cache.run(x, past)
-        inside = past.to(cache.output)[0] >= self.by
-        return y if inside else torch.as_tensor(outside, dtype=y.dtype).expand_as(y)
+        inside = past.on(0, cache.output).tensor >= self.by
+        return torch.where(inside[:, None], y, outside)
 
 
 class GridShiftOr(GridShift):
@@ -59,10 +59,11 @@ class GridShiftOr(GridShift):
             return shift_or(x, axis + 1, self.by[axis], outside)
         cache = past.caches[self._place]
         y = cache.run(x, past)
-        length = past.shape[axis] or past.at[0] + 1
-        place = torch.arange(length, device=x.device) - self.by[axis]
+        length = past.shape[axis] or 1 << 62  # an open end
         if axis < len(cache.output):
-            place = place[max(past.to(cache.output)[axis], 0)][None]
+            place = past.on(axis, cache.output).tensor - self.by[axis]
+        else:
+            place = torch.arange(length, device=x.device) - self.by[axis]
         inside = ((place >= 0) & (place < length)).view(-1, *[1] * (y.dim() - 2 - axis))
         return torch.where(inside, y, outside)
 

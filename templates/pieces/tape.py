@@ -1,0 +1,323 @@
+"""Steps that are the same program again and again: recorded, then run with no Python between.
+
+A step in Python spends most of its time between the operations. What it keeps stays in the same
+tensors, so the calls that one step makes, each with its result where it was, make the next one.
+"""
+
+import operator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
+
+# Functions that say how a tensor is laid out, not what it holds; and those that draw numbers.
+LAYOUT = {
+    "__get__",
+    "__len__",
+    "dim",
+    "size",
+    "stride",
+    "numel",
+    "is_floating_point",
+    "is_contiguous",
+}
+DRAWS = {"rand", "randn", "randint", "bernoulli", "multinomial", "dropout"}
+
+# What takes time is known to have a form with `out`, or to have none; the rest is tried.
+PRODUCTS = {"addmm", "baddbmm", "mm", "bmm"}
+SLOW = {"linear", "conv1d", "conv2d", "conv3d", "scaled_dot_product_attention"}
+
+
+class Call(NamedTuple):
+    """A call of a function of torch."""
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+
+    @property
+    def name(self) -> str:
+        return str(self.function.__name__)
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        return list(tensors((self.args, list(self.kwargs.values()))))
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        return list(tensors(self.result))
+
+    @property
+    def in_place(self) -> bool:
+        return self.name == "__setitem__" or self.name[-2:-1] != "_" == self.name[-1]
+
+    @property
+    def opaque(self) -> bool:
+        """Whether it asks what a tensor holds, so that what follows may depend on it."""
+        return not (self.outputs or self.in_place or self.name in LAYOUT)
+
+
+class Tape(TorchFunctionMode):
+    """Records every call of a function of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        self.calls.append(Call(function, args, kwargs or {}, result))
+        return result
+
+
+class Step(NamedTuple):
+    """A recorded step: the newest x, the calls, the parameters that come of it."""
+
+    x: Tensor
+    calls: list[Call]
+    params: Tensor
+
+
+def tensors(values: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists and tuples."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from tensors(value)
+
+
+def storage(x: Tensor) -> int:
+    """Where its numbers are."""
+    return x.untyped_storage().data_ptr()
+
+
+def same_program(one: Step, other: Step) -> bool:
+    """Whether two steps make the same calls on the same tensors, but for their own results."""
+    made = {id(one.x): other.x}
+
+    def equal(a: Any, b: Any) -> bool:
+        if isinstance(a, Tensor) and isinstance(b, Tensor):
+            if id(a) in made:
+                return made[id(a)] is b
+            return (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())
+        if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+            return len(a) == len(b) and all(map(equal, a, b))
+        return not isinstance(a, Tensor) and not isinstance(b, Tensor) and bool(a == b)
+
+    for before, after in zip(one.calls, other.calls, strict=False):
+        made.update(zip(map(id, before.outputs), after.outputs, strict=False))
+        if (
+            before.opaque
+            or before.function != after.function
+            or not equal([before.args, *before.kwargs.items()], [after.args, *after.kwargs.items()])
+            or not equal(before.result, after.result)
+        ):
+            return False
+    return len(one.calls) == len(other.calls)
+
+
+def lasting(calls: list[Call]) -> Iterator[Call]:
+    """Those that have to be made again: neither views of what is there, nor of constants."""
+    changed = {storage(call.args[0]) for call in calls if call.in_place}
+    constant: set[int] = set()
+    for call in calls:
+        read, made = set(map(storage, call.inputs)), set(map(storage, call.outputs))
+        if call.in_place:
+            yield call
+        elif read <= constant and not made & changed and call.name not in DRAWS:
+            constant |= made
+        elif not made & read and made:
+            yield call
+
+
+def again(call: Call) -> Callable[[], Any]:
+    """The call once more, with its result where it was."""
+    function, args, kwargs, result = call
+    if call.in_place:
+        return partial(function, *args, **kwargs)
+    if call.name == "linear":
+        x, weight, *bias = args
+        flat, out = x.reshape(-1, x.shape[-1]), result.view(-1, result.shape[-1])
+        if storage(flat) == storage(x) and bias and bias[0] is not None:
+            return partial(torch.addmm, bias[0], flat, weight.t(), out=out)
+        if storage(flat) == storage(x):
+            return partial(torch.mm, flat, weight.t(), out=out)
+    if call.name == "relu":
+        return partial(torch.clamp_min, args[0], 0, out=result)
+    if call.name in PRODUCTS:
+        return partial(getattr(torch, call.name), *args, **kwargs, out=result)
+    if call.name in SLOW:
+        return partial(copied, call)
+    forms: list[Any] = [function, getattr(torch, call.name, function)]
+    for form in forms:
+        with suppress(TypeError, RuntimeError):
+            out = torch.empty_like(result)
+            if form(*args, **kwargs, out=out) is out:
+                return partial(form, *args, **kwargs, out=result)
+    return partial(copied, call)
+
+
+def copied(call: Call) -> None:
+    """The same for a function that has no `out`."""
+    results = tensors(call.function(*call.args, **call.kwargs))
+    for old, new in zip(call.outputs, results, strict=True):
+        old.copy_(new)
+
+
+def replayed(step: Step) -> Callable[[Tensor], Tensor]:
+    """The step as a function of the newest x."""
+    calls = [again(call) for call in lasting(step.calls)]
+
+    def run(x: Tensor) -> Tensor:
+        step.x.copy_(x)
+        for call in calls:
+            call()
+        return step.params.clone()
+
+    return run
+
+
+def row_times(x: Tensor, weight: Tensor) -> Tensor:
+    """x (1, k) @ weight (k, n) as a sum: compiled, it joins the operations around it."""
+    return (x.transpose(-1, -2) * weight).sum(-2, keepdim=True)
+
+
+def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` on one position."""
+    y = (weight * x.reshape(-1)).sum(-1)
+    return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
+
+
+def row_addmm(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """`torch.addmm` or `torch.baddbmm` on one position."""
+    return bias + row_times(x, weight)
+
+
+ROWS = {
+    "linear": (0, row_linear),
+    "addmm": (1, row_addmm),
+    "baddbmm": (1, row_addmm),
+}
+
+
+def compiled(step: Step, moving: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same by torch.compile, as one graph. `moving`: what changes from step to step."""
+    graph = Graph(step, set(map(storage, moving)))
+    code = str(graph.module.graph), *((t.shape, t.stride(), t.dtype, t.device) for t in graph.given)
+    if code not in Graph.compiled:  # one for all states
+        options: Any = {
+            "cpp_wrapper": True
+        }  # else calling it would take as long as what it computes
+        Graph.compiled[code] = torch.compile(graph.module, fullgraph=True, options=options)
+    return partial(Graph.compiled[code], *graph.given)
+
+
+class Graph:
+    """A recorded step as a graph: `module(*given, x)` gives the parameters.
+
+    Weights of one shape are given as one tensor: a call costs by the number of its arguments.
+    """
+
+    compiled: ClassVar[dict[Hashable, Callable[..., Tensor]]] = {}
+
+    def __init__(self, step: Step, moving: set[int]) -> None:
+        self.graph, self.given = fx.Graph(), list[Tensor]()
+        self.nodes: dict[int, fx.Node] = {}
+        known = {id(step.x)}
+        alike: dict[Hashable, list[Tensor]] = {}
+        for call in step.calls:
+            for t in call.inputs:
+                if id(t) not in known:
+                    own = id(t) if storage(t) in moving else (t.shape, t.stride(), t.dtype)
+                    alike.setdefault(own, []).append(t)
+                    known.add(id(t))
+            known.update(map(id, call.outputs))
+        for group in alike.values():
+            self.given.append(group[0] if len(group) == 1 else torch.stack(group))
+            argument = self.graph.placeholder(f"given_{len(self.given)}")
+            for k, t in enumerate(group):
+                picked = (argument, k)
+                one = len(group) == 1
+                self.nodes[id(t)] = argument if one else self.call(operator.getitem, *picked)
+        self.nodes[id(step.x)] = self.graph.placeholder("x")
+        for call in step.calls:
+            if call.outputs or call.in_place:
+                self.add(call, len(step.params))
+        self.graph.output(self.nodes[id(step.params)])
+        self.module = fx.GraphModule(nn.Module(), self.graph)
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
+        return self.graph.call_function(function, args, kwargs)
+
+    def node(self, value: Any) -> Any:
+        """Nested lists and tuples, with nodes in the place of tensors."""
+        if isinstance(value, list | tuple):
+            return type(value)(map(self.node, value))
+        return self.nodes[id(value)] if isinstance(value, Tensor) else value
+
+    def add(self, call: Call, batch: int) -> None:
+        args = self.node(call.args)
+        options = {key: self.node(value) for key, value in call.kwargs.items()}
+        argument, row = ROWS.get(call.name, (0, call.function))
+        if call.name in ("__setitem__", "__getitem__"):
+            made = self.call(getattr(operator, call.name[2:-2]), *args)
+        elif call.name == "__get__":
+            made = self.call(getattr, args[0], call.function.__self__.__name__)
+        elif call.name in ROWS and call.args[argument].shape[-2] == 1 == batch:
+            made = self.call(row, *args, **options)
+        elif call.function == getattr(Tensor, call.name, None):
+            made = self.graph.call_method(call.name, args, options)
+        else:
+            made = self.call(call.function, *args, **options)
+        if isinstance(call.result, Tensor):
+            self.nodes[id(call.result)] = made
+        else:
+            parts = {
+                id(t): self.call(operator.getitem, made, k) for k, t in enumerate(call.outputs)
+            }
+            self.nodes.update(parts)
+
+
+class Tapes:
+    """The steps of a state, by their kind."""
+
+    def __init__(self) -> None:
+        self.recorded: dict[Hashable, list[Step]] = {}
+        self.made: dict[Hashable, Callable[[Tensor], Tensor]] = {}
+        self.phase: object = None
+
+    def enter(self, phase: object) -> None:
+        """In another phase all steps are other programs; it never comes back."""
+        if phase != self.phase:
+            self.phase, self.recorded, self.made = phase, {}, {}
+
+    def step(
+        self,
+        kind: Hashable,
+        x: Tensor,
+        evaluate: Callable[[Tensor], Tensor],
+        make: Callable[[Step], Callable[[Tensor], Tensor]],
+    ) -> Tensor:
+        """Evaluate a step, by its tape once two steps of its kind were the same program."""
+        if kind in self.made:
+            return self.made[kind](x)
+        x = x.clone()
+        with Tape() as tape:
+            params = evaluate(x)
+        steps = self.recorded.setdefault(kind, [])
+        steps.append(Step(x, tape.calls, params))
+        if len(steps) > 1 and same_program(*steps[-2:]):
+            self.made[kind] = make(steps[-1])
+        elif len(steps) > 3:  # steps of this model differ
+            self.made[kind] = evaluate
+        if kind in self.made:
+            del self.recorded[kind]
+        return params.clone()
