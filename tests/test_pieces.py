@@ -574,8 +574,8 @@ def test_mu_law_round_trip(classes: int, dtype: torch.dtype) -> None:
 
 
 STANDARD = {
-    "Any", "Callable", "Index", "Mapping", "Offset", "Result", "Sequence", "Span", "copy",
-    "dataclass", "re", "replace",
+    "Any", "Callable", "Index", "Mapping", "Offset", "Result", "Sequence", "Span", "Taps", "copy",
+    "dataclass", "itertools", "re", "replace",
 }  # fmt: skip
 
 

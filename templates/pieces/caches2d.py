@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .state import Cache, Offset, State
 
@@ -157,9 +158,8 @@ class WindowCache(GridCache):
         self.keep(x, state)
         window = self.window(state)
         if not self.single:
-            y = torch.nn.functional.conv2d(
-                window.movedim(-1, 1), self.weight, self.bias, dilation=self.dilation
-            )
+            convolve = F.conv2d if self.weight.dim() == 4 else F.conv3d
+            y = convolve(window.movedim(-1, 1), self.weight, self.bias, dilation=self.dilation)
             return y.movedim(1, -1)
         matrix, bias = self.matrix, self.offset
         if self.groups:
