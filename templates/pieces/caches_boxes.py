@@ -21,14 +21,17 @@ class BoxCache(GridCache):
         bias = weight.new_zeros(weight.shape[0]) if layer.bias is None else layer.bias
         self.offset = bias.view(layer.groups, 1, -1)
 
+    def read(self, state: State) -> Tensor:
+        """What a single output reads: (B, taps, inputs)."""
+        steps = (slice(None, None, step) for step in self.layer.dilation)
+        return self.window(state)[(slice(None), *steps)].flatten(1, -2)[:, self.layer.places]
+
     def run(self, x: Tensor, state: State) -> Tensor:
         self.keep(x, state)
-        window = self.window(state)
         if not self.single:
-            y: Tensor = self.layer.window(window)
+            y: Tensor = self.layer.window(self.window(state))
             return y
-        steps = (slice(None, None, step) for step in self.layer.dilation)
-        taps = window[(slice(None), *steps)].flatten(1, -2)[:, self.layer.places]
+        taps = self.read(state)
         taps = taps.reshape(*taps.shape[:2], self.layer.groups, -1).permute(2, 0, 1, 3).flatten(2)
         y = torch.baddbmm(self.offset, taps, self.matrix)
         return y.transpose(0, 1).reshape(len(x), *[1] * len(self.spans), -1)

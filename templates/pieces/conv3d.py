@@ -63,7 +63,7 @@ class WindowConv3d(nn.Module):
 
 
 class MaskedConv3d(WindowConv3d):
-    """Masked convolution over a centred window of odd size (Kalchbrenner et al. 2016, VPN).
+    """Masked convolution over a centred window of odd size: PixelCNN's, with frames before.
 
     Output (f, r, c) sees the frames before in the window; in frame f the rows above; in row r the
     columns <= c + `last`. The weight has no taps beyond the present frame, nor, in a window of one

@@ -53,8 +53,8 @@ class BoxConv(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        taps = taps_of(boxes)
-        along = list(zip(*taps, strict=True))  # the offsets on each axis
+        self.taps = taps_of(boxes)
+        along = list(zip(*self.taps, strict=True))  # the offsets on each axis
         self.stride = stride if isinstance(stride, tuple) else (stride,) * len(along)
         self.groups = groups
         # The kernel that holds all boxes: its spans, steps and size, and where the taps lie in it.
@@ -62,12 +62,12 @@ class BoxConv(nn.Module):
         self.dilation = [math.gcd(*(o - min(offsets) for o in offsets)) or 1 for offsets in along]
         ends = zip(self.spans, self.dilation, strict=True)
         self.kernel = [(high - low) // step + 1 for (low, high), step in ends]
-        index = torch.tensor(taps) - torch.tensor([low for low, _ in self.spans])
+        index = torch.tensor(self.taps) - torch.tensor([low for low, _ in self.spans])
         index = index // torch.tensor(self.dilation)
         cells = [math.prod(self.kernel[axis + 1 :]) for axis in range(len(along))]
         places = (index * torch.tensor(cells)).sum(1)
         self.register_buffer("places", places, persistent=False)
-        self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, len(taps)))
+        self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, len(self.taps)))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
         fan_in_uniform_(self.weight, self.bias, self.weight[0].numel())
 
