@@ -167,6 +167,7 @@ def convolution(s: Sketch) -> None:
         )
     dilation = s.draw.choice(["", "", f", dilation: {s.draw.randint(2, 3)}"])
     more = s.draw.choice(["", "", "", ", groups: 2", f", groups: {WIDTH}", ", mask: A"])
+    more = ", mask: B" if "A" in more and "{time: 0" in window else more
     s.line(f"{{conv: {window}{dilation}{more}, of: {source}{s.given()}}}")
 
 
@@ -356,10 +357,8 @@ def slower(s: Sketch) -> None:
         n = s.hidden(f"{{pool: {rates}{kind}, of: {source}}}")
     elif s.draw.random() < 0.3:  # reads ahead, up to the next tick
         n = s.hidden(f"{{conv: {{{axis}: -1..{rate - 1}}}, stride: {rates}, of: {source}}}")
-        size = "1" if len(s.axes) > 1 and every else size
-        late = late if every == (len(s.axes) == 1) or not every else f"({s.axes[0]} - 1)"
     else:
-        n = s.hidden(f"{{conv: {size}, stride: {rates}, of: {source}{s.given()}}}")
+        n = s.hidden(f"{{conv: {size}, stride: {rates}, of: {source}}}")
         late = ""
     if s.draw.random() < 0.4:
         n = s.hidden(f"{{conv: {size}, of: {n}}}")
