@@ -10,7 +10,7 @@ from math import prod
 from typing import ClassVar, Literal
 
 from arspec.frame import MAX_TAPS, Taps, is_raster
-from arspec.graph import ALL, EVERYWHERE, PRESENT, SAME, Stencil
+from arspec.graph import ALL, EVERYWHERE, PRESENT, SAME, Box, Stencil
 from arspec.layers.base import Facts, Number, Op, Rates, Weighted, WindowSpec
 from arspec.layers.linear import missing_setting, settings
 from arspec.layers.site import Site
@@ -102,7 +102,7 @@ def _conv_code(
     """A piece for the common windows, which are dense; for all others the one that lists taps."""
     axes = site.axes
     if len(axes) > 3:
-        return _Code("", "", _count(boxes), "a convolution over more than three axes")
+        return _Code("", "", _count(boxes[:1]), "a convolution over more than three axes")
     plain = len(boxes) == 1 and all(
         rate.value == 1 for rate in (*site.rates("stride").values(), site.number("groups", 1))
     )
@@ -142,24 +142,17 @@ def _box_code(
     reach: Stencil,
 ) -> _Code:
     """The piece that is told every box of taps: those that the reach names."""
-    axes, missing = site.axes, None
+    axes = site.axes
+    total = sum(_count([box]) for box in boxes)
     if mask != "none":
         if site.grouped:
-            missing = "a window of ordered channels with a stride, groups or a union of boxes"
-        elif set(axes) - set(site.frame.axes):
-            missing = "a mask over an axis of another variable"
-        places = [site.frame.axes.index(axis) for axis in axes if axis in site.frame.axes]
-        boxes = [
-            {
-                axis: (box.lo[k], box.hi[k], box.step[k])
-                for axis, k in zip(axes, places, strict=False)
-            }
-            for box in reach.boxes
-        ]
-    if missing is None and len(boxes) > 1 and sum(_count([box]) for box in boxes) > MAX_TAPS:
-        missing = f"a window of more than {MAX_TAPS:,} taps in several boxes"
-    if missing is not None:
-        return _Code("", "", sum(_count([box]) for box in boxes), missing)
+            what = "a window of ordered channels with a stride, groups or a union of boxes"
+            return _Code("", "", total, what)
+        if set(axes) - set(site.frame.axes):
+            return _Code("", "", total, "a mask over an axis of another variable")
+        boxes = [_by_axis(box, site) for box in reach.boxes]
+    if len(boxes) > 1 and total > MAX_TAPS:
+        return _Code("", "", total, f"a window of more than {MAX_TAPS:,} taps in several boxes")
     boxes = _merged(boxes, axes[-1], int(dilation[axes[-1]].value))
     listed = [tuple_text([_taps_text(box[axis], dilation[axis]) for axis in axes]) for box in boxes]
     arguments = f"[{', '.join(listed)}]"
@@ -167,6 +160,13 @@ def _box_code(
     arguments += _rates_text("stride", [stride[axis] for axis in axes])
     arguments += f", groups={groups.text}" if groups.value != 1 else ""
     return _Code("BoxConv", arguments, _count(boxes))
+
+
+def _by_axis(box: Box, site: Site) -> Taps:
+    """The taps of a box of the reach on the axes that the input has."""
+    spans = zip(box.lo, box.hi, box.step, strict=True)
+    taps = dict(zip(site.frame.axes, spans, strict=True))
+    return {axis: taps[axis] for axis in site.axes}
 
 
 def _count(boxes: Sequence[Taps]) -> int:
