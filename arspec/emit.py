@@ -58,17 +58,14 @@ class MethodText:
 
 def emit(model: Model, proof: Proof) -> str:
     """The text of the module. Raises SpecError AR501 for what has no code yet."""
-    missing = _missing(model)
-    if missing:
-        first = {m.what: m.span for m in reversed(missing)}  # one message per feature
-        found = [error("AR501", span, what=what) for what, span in reversed(first.items())]
-        raise SpecError(found, model.spec.filename, model.spec.text)
+    _refuse(model, _missing(model))
     term = model.terms[0]
     reserved = {*library().pieces, *model.constants, class_name(model.spec.name), *IMPORTED}
     variables = [
         code for name in model.variables for code in (local(name), f"{local(name)}_one_hot")
     ]
     classes = classes_of(term.root, dict(term.exports), reserved, variables)
+    _refuse(model, _uneven(classes))
     defer_sums(classes)
     *blocks, network = classes
     try:
@@ -111,6 +108,27 @@ def spec_hash(model: Model) -> str:
     """A hash of what the spec says and of the parameters it was expanded with."""
     parts = [plain_tree(model.spec.tree), {k: v.value for k, v in model.constants.items()}]
     return hashlib.sha256(json.dumps(parts, sort_keys=False, default=str).encode()).hexdigest()
+
+
+def _refuse(model: Model, missing: Sequence[Missing]) -> None:
+    """Says what has no code yet, once per feature."""
+    if missing:
+        first = {m.what: m.span for m in reversed(missing)}
+        found = [error("AR501", span, what=what) for what, span in reversed(first.items())]
+        raise SpecError(found, model.spec.filename, model.spec.text)
+
+
+def _uneven(classes: Sequence[BlockClass]) -> list[Missing]:
+    """Repetitions of a block that are not of one class: a loop calls them all alike."""
+    found = []
+    for one in classes:
+        for line in one.first.lines:
+            if line.use is None:
+                continue
+            alike = {id(instance) for instance in one.children[line.use.attribute].instances}
+            if any(id(call.instance) not in alike for call in line.use.calls):
+                found.append(Missing("a `repeat` over windows that differ", line.span))
+    return found
 
 
 def _missing(model: Model) -> list[Missing]:

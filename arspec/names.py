@@ -40,10 +40,12 @@ MODULE_ATTRIBUTES = frozenset(_MODULE_ATTRIBUTES.split())
 """The public attributes of an `nn.Module`; a test compares them with torch's own."""
 
 _CODE = "F nn torch math Tensor dtype params repeat shift shift_or concat_elu scale_levels"
+_POOLS = "mean_pool max_pool mean_so_far max_so_far"
 _KEPT = "past first here settled keep slab extent summed sum_of product newest"
 TAKEN = {
     *dir(builtins),
     *_CODE.split(),
+    *_POOLS.split(),
     *_KEPT.split(),
     "concatenate",
     "gaussian_parameters",

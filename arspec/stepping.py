@@ -250,8 +250,8 @@ def _faster_clocks(result: Plan) -> None:
         for read in graph.nodes[i].reads:
             readers.setdefault(read.source, set()).add(i)
     for i, when in result.whens.items():
-        rates = [r.reach.up for r in graph.nodes[i].reads if isinstance(r.reach, Stencil)]
-        faster = any(rate != 1 for up in rates for rate in up)
+        reaches = [r.reach for r in graph.nodes[i].reads if isinstance(r.reach, Stencil)]
+        faster = any(rate != 1 for r in reaches if not r.transposed for rate in r.up)
         drawn = readers.get(i) and all(result.whens[r].loop >= 0 for r in readers[i])
         if when.loop == ONCE and faster and drawn:
             result.whens[i] = When(FREE)

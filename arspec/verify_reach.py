@@ -54,9 +54,13 @@ def check_receptive_field(trial: Trial) -> Check:
     """As many positions are read, per axis, as was claimed.
 
     Measured on a grid that is made up to four times larger until they fit; where they are more than
-    fit on any, the module must read from one end of the grid to the other.
+    fit on any, the module must read from one end of the grid to the other. A maximum reads all of
+    its positions, but each of its features depends on one of them at a time: behind maxima fewer
+    may be found than are claimed, never more.
     """
-    if hasattr(sys.modules[type(trial.model).__module__], "shift_or"):
+    emitted = sys.modules[type(trial.model).__module__]
+    maxima = hasattr(emitted, "max_pool") or hasattr(emitted, "max_so_far")
+    if hasattr(emitted, "shift_or"):
         detail = "not measured: the right side of `or` is read at the border alone"
         return Check("receptive field", True, detail)
     axes, claimed = trial.graph.axes, trial.proof.receptive_field
@@ -74,6 +78,8 @@ def check_receptive_field(trial: Trial) -> Check:
             part = f"{axis} {extent}"
             if extent == claim:
                 part += " as claimed"
+            elif maxima and extent <= (claim or length):
+                part += f" of {claim or 'all'} that maxima choose from"
             else:
                 part += f" on a grid of {length}, claimed {claim or 'unbounded'}"
                 fits = claim is not None and claim <= most // 2

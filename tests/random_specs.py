@@ -130,7 +130,7 @@ def sequence(draw: random.Random, safe: bool) -> str:
     for _ in range(draw.choice([0, 0, 1, 2])):
         condition(s)
     first_of_sequence(s)
-    ops: list[Grow] = [convolution, convolution, ahead, early, layers, *ANYWHERE]
+    ops: list[Grow] = [convolution, convolution, convolution, ahead, early, layers, *ANYWHERE]
     for _ in range(draw.randint(1, 5)):
         draw.choice(ops)(s)
     use_conditions(s)
@@ -162,9 +162,13 @@ def convolution(s: Sketch) -> None:
         low = s.draw.randint(-2, 0)
         window = f"{{time: {low}..{s.draw.randint(max(low, 0), 2)}}}"
     else:
-        window = s.draw.choice([str(size), str(size), "{time: -2..0}", "{time: -2..-1}"])
+        window = s.draw.choice(
+            [str(size), str(size), "{time: -2..0}", "{time: -2..-1}", "[-3..-2, 0]", "[-4, -1..0]"]
+        )
     dilation = s.draw.choice(["", "", f", dilation: {s.draw.randint(2, 3)}"])
-    s.line(f"{{conv: {window}{dilation}, of: {source}{s.given()}}}")
+    more = s.draw.choice(["", "", "", ", groups: 2", f", groups: {WIDTH}", ", mask: A"])
+    more = ", mask: B" if "A" in more and "{time: 0" in window else more
+    s.line(f"{{conv: {window}{dilation}{more}, of: {source}{s.given()}}}")
 
 
 def ahead(s: Sketch) -> None:
@@ -233,6 +237,7 @@ SEQUENCE_BODIES = (
     "    f, g: {conv: 2, dilation: dilation}\n    z: tanh(f) * sigmoid(g)\n"
     f"    skip: {{linear: {WIDTH}}}\n    dense: {{linear: {WIDTH}, of: z}}\n    out: x + dense\n",
     "    f: [{norm: rms}, {conv: {time: -1..0}, dilation: dilation}]\n    out: x + f\n",
+    "    f: {conv: 2, groups: 2, dilation: dilation}\n    out: x + relu(f)\n",
     "    f: {conv: 1}\n    g: {conv: 2, dilation: dilation, of: x(time - 1)}\n"
     "    out: f + relu(g)\n",
     *EVERY_BODY,
@@ -246,7 +251,12 @@ IMAGE_BODIES = (
     f"    skip: {{linear: {WIDTH}}}\n    dense: {{linear: {WIDTH}, of: z}}\n    out: x + dense\n",
     *EVERY_BODY,
 )
-BODIES = {1: SEQUENCE_BODIES, 2: IMAGE_BODIES, 3: EVERY_BODY}
+VOLUME_BODIES = (
+    "    f: {conv: 3, dilation: dilation}\n    out: x + tanh(f)\n",
+    "    f, g: {conv: {row: 3, col: 3}}\n    out: x + tanh(f) * sigmoid(g)\n",
+    *EVERY_BODY,
+)
+BODIES = {1: SEQUENCE_BODIES, 2: IMAGE_BODIES, 3: VOLUME_BODIES}
 
 
 # --- for every number of axes --------------------------------------------------------------------
@@ -333,7 +343,40 @@ def table(s: Sketch) -> None:
     s.line(s.draw.choice([f"{source} + {n}", f"{source}({axis} - 1) or {n}"]))
 
 
-ANYWHERE: list[Grow] = [attention, norm, pointwise, equation, shifted, apart, table]
+def slower(s: Sketch) -> None:
+    """A slower clock of what is drawn, used from where it is complete."""
+    source, rate = s.node(), s.draw.randint(2, 3)
+    axis = s.axis()
+    every = len(s.axes) == 1 or s.draw.random() < 0.4
+    rates = str(rate) if every else f"{{{axis}: {rate}}}"
+    axis = s.axes[0] if every else axis
+    size = s.draw.choice(["1", "3"]) if len(s.axes) > 1 else str(s.draw.randint(1, 4))
+    late = f"({axis} - 1)"
+    if s.draw.random() < 0.5:
+        kind = s.draw.choice(["", ", kind: max"])
+        n = s.hidden(f"{{pool: {rates}{kind}, of: {source}}}")
+    elif s.draw.random() < 0.3:  # reads ahead, up to the next tick
+        n = s.hidden(f"{{conv: {{{axis}: -1..{rate - 1}}}, stride: {rates}, of: {source}}}")
+    else:
+        n = s.hidden(f"{{conv: {size}, stride: {rates}, of: {source}}}")
+        late = ""
+    if s.draw.random() < 0.4:
+        n = s.hidden(f"{{conv: {size}, of: {n}}}")
+    if not s.safe and s.draw.random() < 0.3:
+        late = ""
+    if s.draw.random() < 0.5:
+        s.line(f"{{up: {rates}, of: {n}{late}}}")
+    else:
+        window = s.draw.choice(["1", "2", "3"])
+        s.line(f"{{deconv: {window}, stride: {rates}, of: {n}{late}}}")
+
+
+def so_far(s: Sketch) -> None:
+    """A summary of all positions up to the present."""
+    s.line(f"{{pool: prefix{s.draw.choice(['', ', kind: max'])}, of: {s.node()}}}")
+
+
+ANYWHERE: list[Grow] = [slower, so_far, attention, norm, pointwise, equation, shifted, apart, table]
 
 
 # --- conditions ----------------------------------------------------------------------------------
@@ -363,11 +406,26 @@ def condition(s: Sketch) -> None:
         window = s.draw.choice(windows)
         inner = ", col: -1..0" if len(s.axes) == 2 else ""
         forms.append(f"{{conv: {{{axes[0]}: {window}{inner}}}, to: {WIDTH}, of: {name}}}")
+    if known == "all":
+        kind = s.draw.choice(["", ", kind: max"])
+        forms += [f"[{{linear: {WIDTH}, of: {name}}}, {{pool: all{kind}}}]"]
+        rates = ", ".join(f"{axis}: 2" for axis in axes)
+        forms += [
+            f"[{{linear: {WIDTH}, of: {name}}}, {{pool: 2{kind}}}]",
+            f"{{conv: 3, stride: {{{rates}}}, to: {WIDTH}, of: {name}}}",
+        ]
     reading = f"{name}_read"
-    s.lines.append(f"  {reading}: {s.draw.choice(forms)}")
+    form = s.draw.choice(forms)
+    s.lines.append(f"  {reading}: {form}")
+    if "pool: all" in form:
+        s.known.append(reading)
+        return
+    slower *= 2 if "stride" in form or "pool" in form else 1
     if slower > 1 and s.draw.random() < 0.5:
         rates = ", ".join(f"{axis}: {slower}" for axis in axes)
-        s.lines.append(f"  {reading}_up: {{up: {{{rates}}}, of: {reading}}}")
+        op = "up" if known != "all" else s.draw.choice(["up", "deconv"])
+        rates = f"{{{rates}}}" if op == "up" else f"{s.draw.randint(1, 4)}, stride: {{{rates}}}"
+        s.lines.append(f"  {reading}_up: {{{op}: {rates}, of: {reading}}}")
         reading = f"{reading}_up"
     if (slower == 1 or reading.endswith("_up")) and s.draw.random() < 0.3:
         s.lines.append(f"  {reading}_late: tanh({reading}{shift_of(s, axes)})")
@@ -418,11 +476,15 @@ def window_of_image(s: Sketch) -> None:
         "{row: 3, col: 1}",
         "{row: -1, col: -1..1}",
         "{row: -1..0, col: -1..0}",
+        "[{row: -1, col: -1..1}, {col: -1}]",
+        "[{row: -2..-1, col: 1}, {row: 0, col: -2..0}]",
+        "{row: -1..1, col: -1..1}, mask: B",
     ]
     if not s.safe:
         windows += ["{row: -1..0, col: -1..1}", "{row: 0, col: -1..1}"]
     dilation = s.draw.choice(["", "", ", dilation: 2", ", dilation: {row: 1, col: 2}"])
-    s.line(f"{{conv: {s.draw.choice(windows)}{dilation}, of: {source}{s.given()}}}")
+    more = s.draw.choice(["", "", "", ", groups: 2"])
+    s.line(f"{{conv: {s.draw.choice(windows)}{dilation}{more}, of: {source}{s.given()}}}")
 
 
 def rows_above(s: Sketch) -> None:
@@ -457,12 +519,14 @@ def two_stacks(s: Sketch) -> None:
 
 
 def volume(draw: random.Random, safe: bool) -> str:
-    """Three axes: no convolution has code there."""
+    """Three axes."""
     s = sketch(draw, AXES[3], safe)
     for _ in range(draw.choice([0, 0, 1])):
         condition(s)
     for _ in range(draw.choice([1, 2, 2])):
-        forms = [f"{{linear: {WIDTH}, of: y{s.shift(1)}{s.given()}}}"] * 2
+        forms = [f"{{linear: {WIDTH}, of: y{s.shift(1)}{s.given()}}}"]
+        window = s.draw.choice(["3", "{row: 3, col: 3}", "{frame: 3, col: 1}", "{col: 3}"])
+        forms += [f"{{conv: {window}, to: {WIDTH}, of: y{s.given()}}}"] * 2
         if "classes" in s.kind:
             forms.append(f"{{embed: {WIDTH}, of: y{s.shift(1)}}}")
         if not s.safe:
@@ -473,12 +537,32 @@ def volume(draw: random.Random, safe: bool) -> str:
         s.line(draw.choice(forms))
     if draw.random() < 0.5:  # the frame before, whole
         ahead_too = draw.choice(["", "(row + 1)", "(col + 1)", "(row + 1)(col - 1)"])
-        s.above.append(s.line(f"{{linear: {WIDTH}, of: y(frame - 1){ahead_too}}}"))
-    ops: list[Grow] = [attention, layers, *ANYWHERE]
+        form = f"{{linear: {WIDTH}, of: y(frame - 1){ahead_too}}}"
+        window = f"{{frame: {draw.choice(['-1', '-2..-1'])}, row: -1..1, col: 0..1}}"
+        form = draw.choice([form, f"{{conv: {window}, to: {WIDTH}, of: y}}"])
+        s.above.append(s.line(form))
+    ops: list[Grow] = [attention, layers, window_of_volume, window_of_volume, *ANYWHERE]
     for _ in range(draw.randint(1, 4)):
         draw.choice([*ops, frames_before] if s.above else ops)(s)
     use_conditions(s)
     return s.text()
+
+
+def window_of_volume(s: Sketch) -> None:
+    source = s.node()
+    windows = [
+        "3",
+        "{row: 3, col: 3}",
+        "{frame: 3, col: 3}",
+        "{frame: -1, row: -1..1, col: -1..1}",
+        "{frame: -1..0, row: -1..0, col: -1..0}",
+        "[{frame: -1, row: -1..1}, {row: -1, col: 0..1}, {col: -1..0}]",
+    ]
+    if not s.safe:
+        windows += ["{frame: -1..0, row: -1..1, col: 0}", "{frame: 0, row: 0, col: 0..1}"]
+    dilation = s.draw.choice(["", "", ", dilation: 2", ", dilation: {row: 2}"])
+    more = s.draw.choice(["", "", "", ", groups: 2"])
+    s.line(f"{{conv: {s.draw.choice(windows)}{dilation}{more}, of: {source}{s.given()}}}")
 
 
 def frames_before(s: Sketch) -> None:
@@ -487,6 +571,7 @@ def frames_before(s: Sketch) -> None:
     form = s.draw.choice(
         [
             f"{{linear: {WIDTH}, of: {source}(row + 1)}}",
+            f"{{conv: {{frame: -1..0, row: -1..1, col: 0..1}}, of: {source}}}",
             f"relu({source}) + {source}(col + 1)",
             f"{{attention: 2, of: {source}}}",
             f"{{norm: rms, of: {source}}}",
@@ -507,18 +592,18 @@ def colours(draw: random.Random, safe: bool) -> str:
     for _ in range(draw.choice([0, 0, 1])):
         condition(s)
     wide = f"{{linear: {WIDTH}}}"
-    if len(axes) == 3:
+    if len(axes) == 3 and draw.random() < 0.4:
         s.line(f"{{linear: {WIDTH}, of: y{s.shift()}{s.given()}}}")
     else:
         s.line(f"{{conv: 3, to: {WIDTH}, of: y{s.given()}}}")
-    if draw.random() < 0.3 and len(axes) < 3:
+    if draw.random() < 0.3:
         s.line(f"{{conv: {draw.choice([1, 3])}, mask: A, to: {WIDTH}, of: y}}")
     if draw.random() < 0.4 and len(axes) == 2:
         s.above.append(s.hidden(f"{{conv: {{row: -1, col: -1..1}}, to: {WIDTH}, of: y}}"))
         s.known.append(s.above[0])
     for _ in range(draw.randint(1, 4)):
         source = s.node()
-        conv = "linear: 4" if len(axes) == 3 else "conv: 3"
+        conv = "conv: 3" if len(axes) < 3 else draw.choice(["linear: 4", "conv: 3"])
         forms = [
             f"{{{conv}, of: {source}{s.given()}}}",
             f"{{{conv}, mask: A, of: {source}}}",

@@ -26,19 +26,25 @@ from pieces.attention import (
 from pieces.codec import bytes_decode, bytes_encode, mu_law_decode, mu_law_encode
 from pieces.conv1d import CausalConv1d, StrictlyCausalConv1d, WindowConv1d
 from pieces.conv2d import MaskedConv2dA, MaskedConv2dB, WindowConv2d
+from pieces.conv3d import MaskedConv3dA, MaskedConv3dB, WindowConv3d
+from pieces.conv_boxes import BoxConv, TransposedConv
 from pieces.embedding import Embedding, PositionEmbedding, sinusoidal
 from pieces.functions import concat_elu, repeat, scale_levels, shift
 from pieces.caches2d import channel_groups
+from pieces.pools import max_pool, max_so_far, mean_pool, mean_so_far
 from pieces.subpixel import (
     SubpixelConv1dA,
     SubpixelConv1dB,
     SubpixelConv2dA,
     SubpixelConv2dB,
+    SubpixelConv3dA,
+    SubpixelConv3dB,
     SubpixelLinear,
 )
 
 INPUTS, OUTPUTS = [0, 0, 1, 1, 2], [0, 1, 1, 2]  # layouts of channel groups
 LENGTH, HEIGHT, WIDTH = 9, 6, 7
+VOLUME = 3, 4, 5
 
 Offset = tuple[int, ...]
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -79,7 +85,7 @@ class Case:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        return (LENGTH,) if len(self.places) == 1 else (HEIGHT, WIDTH)
+        return [(LENGTH,), (HEIGHT, WIDTH), VOLUME][len(self.places) - 1]
 
     def input(self, batch: int, grid: tuple[int, ...]) -> Tensor:
         return torch.randn(batch, *grid, self.layer.get_parameter("weight").shape[1])
@@ -153,7 +159,55 @@ def two_dimensional() -> Iterator[Case]:
             yield Case(window, dict.fromkeys(itertools.product(rows, cols), full), (rows, cols))
 
 
-CONVS = [*one_dimensional(), *two_dimensional()]
+def before_in(kernel: Offset) -> list[Offset]:
+    """The offsets of a centred window that come before the present in raster order."""
+    offsets = itertools.product(*(range(-(size // 2), size // 2 + 1) for size in kernel))
+    return [offset for offset in offsets if offset < (0,) * len(kernel)]
+
+
+def masked_volume(
+    layer: nn.Module, kernel: Offset, step: Offset, present: Tensor | None, last: Offset
+) -> Case:
+    """The same over frames, rows and columns; `last`: where the weight's places end."""
+    full = torch.ones_like(layer.get_parameter("weight")[:, :, 0, 0, 0])
+    taps: dict[Offset, Tensor] = dict.fromkeys(before_in(kernel), full)
+    if present is not None:
+        taps[0, 0, 0] = present
+    places = tuple(
+        [k * s for k in range(-(size // 2), end + 1)]
+        for size, s, end in zip(kernel, step, last, strict=True)
+    )
+    scaled = {tuple(k * s for k, s in zip(o, step, strict=True)): taps[o] for o in taps}
+    return Case(layer, scaled, places)
+
+
+def three_dimensional() -> Iterator[Case]:
+    full = torch.ones(4, 3)
+    for kernel, last in [
+        ((3, 3, 3), (0, 1, 1)), ((3, 1, 1), (0, 0, 0)), ((1, 3, 3), (0, 0, 1)),
+        ((1, 1, 3), (0, 0, None)), ((3, 1, 3), (0, 0, 1)), ((1, 5, 1), (0, 0, 0)),
+    ]:  # fmt: skip
+        for step in [(1, 1, 1), (1, 2, 3)]:
+            ends = [tuple(end if o is None else o for o in last) for end in (-1, 0)]
+            yield masked_volume(MaskedConv3dA(3, 4, kernel, step), kernel, step, None, ends[0])
+            yield masked_volume(MaskedConv3dB(3, 4, kernel, step), kernel, step, full, ends[1])
+            group_a = SubpixelConv3dA(INPUTS, OUTPUTS, kernel, step)
+            yield masked_volume(group_a, kernel, step, groups("A"), ends[1])
+            group_b = SubpixelConv3dB(INPUTS, OUTPUTS, kernel, step)
+            yield masked_volume(group_b, kernel, step, groups("B"), ends[1])
+    yield masked_volume(MaskedConv3dB(3, 4, (1, 1, 1)), (1, 1, 1), (1, 1, 1), full, (0, 0, 0))
+    for spans in [
+        ((-2, -1), (-1, 1), (0, 1)),
+        ((0, 0), (-5, -4), (1, 1)),
+        ((1, 3), (0, 0), (6, 7)),
+    ]:
+        window = WindowConv3d(3, 4, *spans, dilation=(1, 2, 1))
+        steps = zip(spans, (1, 2, 1), strict=True)
+        places = tuple([k * s for k in range(low, high + 1)] for (low, high), s in steps)
+        yield Case(window, dict.fromkeys(itertools.product(*places), full), places)
+
+
+CONVS = [*one_dimensional(), *two_dimensional(), *three_dimensional()]
 each_convolution = pytest.mark.parametrize("case", CONVS, ids=lambda case: case.name)
 
 
@@ -205,14 +259,140 @@ def test_convolution_reads_exactly_its_taps(case: Case) -> None:
 @each_convolution
 def test_convolution_of_a_chunk_with_its_context_is_a_slice_of_forward(case: Case) -> None:
     layer: Any = randomised(case.layer).double()
-    x = case.input(2, (90,) * len(case.places))
+    length = 90 if len(case.places) < 3 else 28
+    x, middle = case.input(2, (length,) * len(case.places)), length // 2
     whole = layer(x)
     assert whole.shape[:-1] == x.shape[:-1]
     for size in (1, 3):
-        chunk = [slice(45 + p[0], 45 + size + p[-1]) for p in case.places]
-        part = [slice(45, 45 + size) for _ in case.places]
+        chunk = [slice(middle + p[0], middle + size + p[-1]) for p in case.places]
+        part = [slice(middle, middle + size) for _ in case.places]
         y = layer.window(x[at(*chunk)])
         torch.testing.assert_close(y, whole[at(*part)], rtol=0, atol=1e-12)
+
+
+# Any set of taps, strides, groups of features; and the way back
+
+BOXES: dict[str, list[Any]] = {
+    "a span": [((-2, 1),)],
+    "ahead": [((11, 12),)],
+    "steps": [((-5, -1, 4),), ((0, 0),)],
+    "two spans": [((-5, -4),), ((-5, 0),)],
+    "a square": [((-1, 1), (-1, 1))],
+    "before in raster order": [((-1, -1), (-1, 1)), ((0, 0), (-1, -1))],
+    "on diagonals": [((-2, -2), (-2, 2, 2)), ((0, 0), (-2, 0, 2))],
+    "far apart": [((-7, -7), (0, 0)), ((0, 0), (8, 8))],
+    "a volume": [
+        ((-1, -1), (-1, 1), (0, 1)),
+        ((0, 0), (-1, -1), (-1, 1)),
+        ((0, 0), (0, 0), (0, 0)),
+    ],
+}
+
+
+def listed(boxes: list[Any]) -> list[Offset]:
+    """The taps of all boxes, in raster order."""
+    spans = [[range(t[0], t[1] + 1, *t[2:]) for t in box] for box in boxes]
+    return sorted({tap for box in spans for tap in itertools.product(*box)})
+
+
+def strided_neighbours(
+    taps: list[Offset], grid: Offset, stride: Offset
+) -> Iterator[tuple[Offset, int, Offset]]:
+    """Each output position with each tap's number and the input position there, if there is one."""
+    counts = [-(-n // s) for n, s in zip(grid, stride, strict=True)]
+    for position in itertools.product(*map(range, counts)):
+        for k, tap in enumerate(taps):
+            ends = zip(position, stride, tap, strict=True)
+            source = tuple(s * i + d for i, s, d in ends)
+            if all(0 <= i < n for i, n in zip(source, grid, strict=True)):
+                yield position, k, source
+
+
+@pytest.mark.parametrize("groups_of", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2, (3, 2, 1)], ids=str)
+@pytest.mark.parametrize("name", BOXES)
+def test_a_convolution_over_boxes_equals_brute_force(
+    name: str, stride: int | Offset, groups_of: int
+) -> None:
+    taps = listed(BOXES[name])
+    axes = len(taps[0])
+    steps = (stride,) * axes if isinstance(stride, int) else stride[:axes]
+    layer = randomised(BoxConv(4, 6, BOXES[name], steps, groups_of))
+    weight = layer.get_parameter("weight")
+    assert weight.shape == (6, 4 // groups_of, len(taps))
+    own = torch.block_diag(*torch.ones(groups_of, 6 // groups_of, 4 // groups_of))
+    grid = [(LENGTH,), (HEIGHT, WIDTH), VOLUME][axes - 1]
+    x = torch.randn(2, *grid, 4)
+    counts = [-(-n // s) for n, s in zip(grid, steps, strict=True)]
+    y = torch.zeros(2, *counts, 6) + layer.get_parameter("bias")
+    expected = torch.zeros(*counts, 6, *grid, 4, dtype=torch.bool)
+    for position, k, source in strided_neighbours(taps, grid, steps):
+        tap = weight[:, :, k].repeat(1, groups_of) * own
+        y[at(*position)] += x[at(*source)] @ tap.T
+        expected[(*position, slice(None), *source)] = own.bool()
+    torch.testing.assert_close(layer(x), y, rtol=0, atol=1e-12)
+    assert torch.equal(dependencies(layer, x[:1]), expected)
+
+
+@pytest.mark.parametrize(
+    ("spans", "stride"),
+    [
+        ([(0, 7)], 4), ([(-1, 2)], 2), ([(-3, 5)], (4,)), ([(2, 3)], 3), ([(0, 0)], 2),
+        ([(-9, -8)], 1), ([(0, 1), (0, 2)], 2), ([(-1, 2), (1, 2)], (2, 1)),
+        ([(0, 1), (-1, 1), (0, 2)], (1, 2, 2)),
+    ],
+)  # fmt: skip
+def test_a_transposed_convolution_equals_brute_force(
+    spans: list[tuple[int, int]], stride: int | Offset
+) -> None:
+    layer = randomised(TransposedConv(3, 4, spans, stride))
+    steps = (stride,) * len(spans) if isinstance(stride, int) else stride
+    grid = [(LENGTH,), (HEIGHT, WIDTH), VOLUME][len(spans) - 1]
+    frames = [-(-n // s) for n, s in zip(grid, steps, strict=True)]
+    x = torch.randn(2, *frames, 3)
+    y = torch.zeros(2, *grid, 4) + layer.get_parameter("bias")
+    places = list(itertools.product(*(range(low, high + 1) for low, high in spans)))
+    weight = layer.get_parameter("weight").flatten(2)
+    for source, (k, d) in itertools.product(
+        itertools.product(*map(range, frames)), enumerate(places)
+    ):
+        position = tuple(q * s + o for q, s, o in zip(source, steps, d, strict=True))
+        if all(0 <= i < n for i, n in zip(position, grid, strict=True)):
+            y[at(*position)] += x[at(*source)] @ weight[:, :, k].T
+    torch.testing.assert_close(layer(x, *grid), y, rtol=0, atol=1e-12)
+
+
+def test_a_transposed_convolution_needs_enough_frames() -> None:
+    with pytest.raises(ValueError, match="2 frames cover 8 of 9 positions at 4 each"):
+        TransposedConv(3, 4, [(0, 7)], 4)(torch.randn(1, 2, 3), 9)
+
+
+# Pools
+
+
+@pytest.mark.parametrize("rates", [(1,), (4,), (9,), (20,), (2, 3), (1, 4), (2, 3, 2)], ids=str)
+def test_pools_equal_those_of_torch(rates: Offset) -> None:
+    grid = [(LENGTH,), (HEIGHT, WIDTH), VOLUME][len(rates) - 1]
+    x = torch.randn(2, *grid, 3)
+    sides = [(0, -n % r) for n, r in zip(grid, rates, strict=True)]
+    around = [0, 0, *itertools.chain(*reversed(sides))]
+    for pool, torchs, outside in [
+        (mean_pool, (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d), 0.0),
+        (max_pool, (F.max_pool1d, F.max_pool2d, F.max_pool3d), -torch.inf),
+    ]:
+        padded = F.pad(x, around, value=outside).movedim(-1, 1)
+        wanted = torchs[len(rates) - 1](padded, rates).movedim(1, -1)  # type: ignore[operator]
+        torch.testing.assert_close(pool(x, *rates), wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("grid", [(LENGTH,), (HEIGHT, WIDTH), VOLUME], ids=str)
+def test_what_is_pooled_so_far(grid: Offset) -> None:
+    x = torch.randn(2, *grid, 3)
+    mean, most = mean_so_far(x), max_so_far(x)
+    for number, place in enumerate(itertools.product(*map(range, grid)), start=1):
+        seen = x.flatten(1, -2)[:, :number]
+        torch.testing.assert_close(mean[at(*place)], seen.mean(1), rtol=0, atol=1e-12)
+        assert torch.equal(most[at(*place)], seen.amax(1))
 
 
 def live_weight(layer: nn.Module) -> Tensor:
@@ -240,9 +420,15 @@ def wide_layers() -> Iterator[tuple[nn.Module, Tensor]]:
     yield SubpixelConv2dA(ins, outs, (3, 3)), 4 * 160 + before
     yield SubpixelConv2dB(ins, outs, (3, 3)), 4 * 160 + upto
     yield SubpixelConv2dB(ins, outs, (1, 1)), upto
+    yield WindowConv3d(160, 24, (-1, 0), (0, 0), (-1, 1)), 6 * 160 * ones
+    yield MaskedConv3dA(160, 24, (3, 3, 3)), 13 * 160 * ones
+    yield MaskedConv3dB(160, 24, (1, 1, 5)), 3 * 160 * ones
+    yield SubpixelConv3dA(ins, outs, (3, 1, 1)), 160 + before
+    yield BoxConv(160, 24, [((-2, -1), (0, 0)), ((0, 0), (-1, -1))]), 3 * 160 * ones
+    yield BoxConv(160, 24, [((-2, 0),)], groups=4), 3 * 40 * ones
 
 
-@pytest.mark.parametrize("case", range(14))
+@pytest.mark.parametrize("case", range(20))
 def test_initial_spread_follows_the_live_taps_of_each_output(case: int) -> None:
     layer, fan_in = list(wide_layers())[case]
     weight = live_weight(layer).detach().flatten(1)
@@ -277,6 +463,10 @@ def test_weight_shapes() -> None:
     assert shape(MaskedConv2dB(3, 4, (5, 3))) == (4, 3, 3, 3)
     assert shape(MaskedConv2dA(3, 4, (1, 5))) == (4, 3, 1, 2)
     assert shape(MaskedConv2dB(3, 4, (1, 5))) == (4, 3, 1, 3)
+    assert shape(MaskedConv3dA(3, 4, (3, 3, 5))) == (4, 3, 2, 3, 5)
+    assert shape(MaskedConv3dA(3, 4, (1, 3, 5))) == (4, 3, 1, 2, 5)
+    assert shape(MaskedConv3dA(3, 4, (1, 1, 5))) == (4, 3, 1, 1, 2)
+    assert shape(MaskedConv3dB(3, 4, (1, 1, 5))) == (4, 3, 1, 1, 3)
     assert shape(SubpixelConv2dA(INPUTS, OUTPUTS, (1, 5))) == (4, 5, 1, 3)
     assert shape(SubpixelConv2dB(INPUTS, OUTPUTS, (7, 7))) == (4, 5, 4, 7)
 
@@ -576,8 +766,8 @@ def test_mu_law_round_trip(classes: int, dtype: torch.dtype) -> None:
 STANDARD = {
     "Any", "BLOCK", "CONVOLUTIONS", "Callable", "ClassVar", "DRAWS", "Hashable", "Index",
     "Iterable", "Iterator", "LAYOUT", "Mapping", "NamedTuple", "Offset", "PRODUCTS", "ROWS",
-    "Result", "SLOW", "Sequence", "Span", "TorchFunctionMode", "copy", "dataclass", "fx",
-    "operator", "partial", "product", "re", "replace", "suppress",
+    "Result", "SLOW", "Sequence", "Span", "Taps", "TorchFunctionMode", "copy", "dataclass", "fx",
+    "itertools", "operator", "partial", "product", "re", "replace", "suppress",
 }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ def compare(seed: int) -> bool:
     text = random_spec(seed)
     analysis = analysed(text)
     trial = make_trial(analysis)
+    assert sum(p.numel() for p in trial.model.parameters()) == analysis.parameter_count, text
     own = check_causality(trial)
     of_conditions = check_conditions(trial) or Check("conditions", True, "")
     causal = own.passed and of_conditions.passed

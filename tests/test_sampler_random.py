@@ -17,7 +17,7 @@ from stepwise import EXACT, Case, Draws, calm, difference, make_case, one_thread
 
 from arspec import compiler
 
-COUNT = 120
+COUNT = 180
 MORE = 4000
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -112,6 +112,21 @@ OCCUR = {
     "tables of positions": r"size: 64|sinusoidal",
     "learned numbers": r"\{weight: ",
     "features side by side": r" \+\+ ",
+    "a window over three axes": r"frame, row, col\][^$]*\{conv: 3",
+    "ordered channels in a volume": r"frame, row, col\], channels[^$]*order[^$]*\{conv: 3",
+    "frames before": r"\{conv: \{frame: -1",
+    "unions of windows": r"conv: \[",
+    "groups of features": r", groups: ",
+    "a mask on a literal window": r"(\.\.|\})\S*, mask: ",
+    "strides": r"\{conv: [^}]*\}?, stride: ",
+    "strides that read ahead": r"\{conv: \{\w+: -1\.\.[12]\}, stride: ",
+    "transposed convolutions": r"\{deconv: ",
+    "of a condition": r"\{deconv: [^$]*of: c\d_read",
+    "pools of what is drawn": r"\{pool: .*of: n",
+    "pools of a condition": r"\{pool: \d",
+    "the whole of a condition": r"\{pool: all",
+    "maxima": r"kind: max",
+    "summaries so far": r"\{pool: prefix",
 }
 
 
@@ -122,7 +137,14 @@ def test_what_is_meant_to_occur_does() -> None:
     assert not missing
 
 
+def replayed(text: str) -> bool:
+    """Whether a spec has what no step is derived for: slower clocks of what is drawn, summaries."""
+    return re.search(r"n\d+: \{conv: .*stride|\{pool: .*of: n|deconv: .*of: n", text) is not None
+
+
 def test_nearly_all_have_a_derived_sampler() -> None:
     """The others draw by one forward per position, and are compared all the same."""
-    cases = [case for seed in range(COUNT) if (case := random_case(seed)) is not None]
+    seeds = [seed for seed in range(COUNT) if not replayed(random_spec(seed, safe=True))]
+    cases = [case for seed in seeds if (case := random_case(seed)) is not None]
+    assert len(cases) > COUNT / 2
     assert sum(case.derived for case in cases) > 0.9 * len(cases)

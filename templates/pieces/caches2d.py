@@ -42,6 +42,7 @@ class GridCache(Cache):
     """
 
     moving = ("kept",)
+    slides = True
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class Cache:
     """
 
     moving: tuple[str, ...] = ()  # the tensors that change from step to step
+    slides = False  # whether it has to know that a slab of the first axis opens
 
     def __init__(self, source: Offset, output: Offset) -> None:
         self.source, self.output = source, output
@@ -210,11 +211,13 @@ class State:
             opened -= 1
         for axis in range(opened, len(self.at)):
             self.position[axis] = self.at[axis]
+        if opened == 0:
+            for cache in self.caches.values():
+                if cache.slides:
+                    cache.begin(self)
         if opened < len(self.at) - 1:
             self.closed |= {name: kept for name, kept in self.opened.items() if kept[0] >= opened}
             self.opened = {name: kept for name, kept in self.opened.items() if kept[0] < opened}
-            for cache in self.caches.values():
-                cache.begin(self)
 
     def evaluate(self, model: nn.Module, x: Tensor) -> Tensor:
         """The parameters at the position drawn next, given the newest x."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from .caches2d import FeatureCache, WindowCache
 from .conv1d import CausalConv1d, convolve1d
 from .conv2d import MaskedConv2d
+from .conv3d import MaskedConv3d
 from .initialise import fan_in_uniform_
 from .state import Offset, State
 
@@ -187,6 +188,65 @@ class SubpixelConv2dB(SubpixelConv2d):
         outputs: Sequence[int],
         kernel: tuple[int, int],
         dilation: int | tuple[int, int] = 1,
+        bias: bool = True,
+    ) -> None:
+        present = torch.tensor(inputs) <= torch.tensor(outputs)[:, None]
+        super().__init__(inputs, outputs, present, kernel, dilation, bias)
+
+
+class SubpixelConv3d(MaskedConv3d):
+    """Masked convolution on (B, D, H, W, inputs) whose centre tap is masked by channel groups.
+
+    `present` (outputs, inputs): which features each output sees at (f, r, c). Earlier pixels: all.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        present: Tensor,
+        kernel: tuple[int, int, int],
+        dilation: int | tuple[int, int, int],
+        bias: bool,
+    ) -> None:
+        super().__init__(len(inputs), len(outputs), kernel, 0, dilation, bias)
+        self.inputs, self.outputs = inputs, outputs
+        mask = self.mask.repeat(len(outputs), len(inputs), 1, 1, 1)
+        mask[:, :, -1, kernel[1] // 2, kernel[2] // 2] = present  # the centre tap is (f, r, c)
+        self.register_buffer("mask", mask, persistent=False)
+        fan_in_uniform_(self.weight, self.bias, mask.flatten(1).sum(1))
+
+    def cache(self, source: Offset, output: Offset) -> WindowCache:
+        """What a sampler keeps of x."""
+        layouts = self.inputs, self.outputs
+        weight, dilation = self.live(), self.dilation
+        return WindowCache(source, output, self.spans, weight, self.bias, dilation, *layouts)
+
+
+class SubpixelConv3dA(SubpixelConv3d):
+    """Output (f, r, c) sees the pixels before it and, there, the channel groups < its own."""
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        kernel: tuple[int, int, int],
+        dilation: int | tuple[int, int, int] = 1,
+        bias: bool = True,
+    ) -> None:
+        present = torch.tensor(inputs) < torch.tensor(outputs)[:, None]
+        super().__init__(inputs, outputs, present, kernel, dilation, bias)
+
+
+class SubpixelConv3dB(SubpixelConv3d):
+    """Output (f, r, c) sees the pixels before it and, there, the channel groups <= its own."""
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        kernel: tuple[int, int, int],
+        dilation: int | tuple[int, int, int] = 1,
         bias: bool = True,
     ) -> None:
         present = torch.tensor(inputs) <= torch.tensor(outputs)[:, None]
