@@ -365,7 +365,11 @@ def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[i
     if when is None or when.loop < 0:
         return
     reads = result.term.graph.nodes[node].reads
-    wide = [k for k, read in enumerate(reads) if _windowed(read)] or [0]
+    own = [k for k, read in enumerate(reads) if read.source == node]
+    if own:
+        _check_recurrence(result, node)
+        windows.update((node, k) for k in (0, *own))
+    wide = [k for k, read in enumerate(reads) if _windowed(read) and k not in own] or [0]
     if count > 1 and count != len(wide):
         raise Unplanned("a shift of a shift")
     sources = {result.whens[reads[k].source] for k in wide}
@@ -387,6 +391,18 @@ def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[i
         raise Unplanned("a shift of channels of unequal width")
     windows.update((node, k) for k in wide)
     result.kept[module] = (source.offset, when.offset)
+
+
+def _check_recurrence(result: Plan, node: int) -> None:
+    """What keeps its own states is evaluated where its input is: slab by slab, or at a position."""
+    graph, when = result.term.graph, result.whens[node]
+    it, source = graph.nodes[node], result.whens[graph.nodes[node].reads[0].source]
+    if it.grouped:
+        raise Unplanned("a recurrence whose channels are drawn one after another")
+    if source.loop != when.loop or when.loop not in (0, len(graph.axes) - 1):
+        raise Unplanned("a recurrence in another loop than its input")
+    if not all(it.strides):
+        raise Unplanned("a recurrence along some of the axes")
 
 
 def _check(result: Plan, windows: set[tuple[int, int]]) -> None:

@@ -21,7 +21,7 @@ from arspec.expressions import Expr, text
 from arspec.expressions import names as names_in
 from arspec.graph import UPTO, Read
 from arspec.layers import Facts, Op, Site, Weighted
-from arspec.marks import KEEPS, SHIFT, first, hoisted, named
+from arspec.marks import GIVEN, KEEPS, SHIFT, first, hoisted, named
 from arspec.program import Instance, Missing, Module
 from arspec.scope import Scope
 from arspec.source import Path
@@ -171,7 +171,8 @@ class Ops(Settings):
         own = ""
         if isinstance(source, Ref) and source.code.isidentifier() and source.info.grid == info.grid:
             own = source.code
-        givens = self._givens(op, path, span, scope, name, attribute, info, instance, own)
+        onto = info if facts.given is None else replace(info, features=facts.given)
+        givens = self._givens(op, path, span, scope, name, attribute, onto, instance, own)
         if givens and not op.latent:
             reads += [read for given in givens for read in given.reads]
             due = max(info.due, *(given.due for given in givens))
@@ -196,8 +197,12 @@ class Ops(Settings):
         modules += [Module(*helper) for helper in facts.helpers]
         for given in givens:
             modules.append(given.module)
-            code = f"{code} + {given.code}"
             parameters += given.parameters
+        if facts.given is None:
+            code = " + ".join([code, *(given.code for given in givens)])
+        else:
+            terms = " + ".join(given.code for given in givens)
+            code = code.replace(GIVEN, f", {terms}" if terms else "")
         return _Made(node, facts, code, tuple(modules), parameters)
 
     def _limit(self, axis: str, size: int) -> None:
