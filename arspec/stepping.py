@@ -109,13 +109,22 @@ class Plan:
         found = []
         for use in self.uses[id(one)]:
             source = use.nodes.get(name) if part is None else self.ids.get(use.path + part)
-            reader = self.ids.get(use.path + relative)
-            if source in self.whens and reader in self.whens:
+            reader = self._reader(use.path + relative, source)
+            if source in self.whens and reader is not None:
                 theirs, mine = self.whens[source], self.whens[reader]
-                reads = self.term.graph.nodes[reader].reads
-                if theirs.loop >= mine.loop >= 0 and any(r.source == source for r in reads):
+                if theirs.loop >= mine.loop >= 0:
                     found.append((use.path, theirs.offset, mine.offset))
         return found if any(a != b for _, a, b in found) else []
+
+    def _reader(self, name: str, source: int | None) -> int | None:
+        """The node of that name that reads a source, or of the chain that ends in it."""
+        line, _, last = name.rpartition(".")
+        chain = [f"{line}.{i}" for i in range(int(last))] if last.isdecimal() else []
+        for node in [self.ids[n] for n in (name, *chain) if n in self.ids]:
+            reads = self.term.graph.nodes[node].reads
+            if node in self.whens and any(read.source == source for read in reads):
+                return node
+        return None
 
     def line(self, one: BlockClass, line: ProgramLine) -> When | None:
         """When a line is evaluated: all of its nodes but those that are hoisted out of it."""

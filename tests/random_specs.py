@@ -225,6 +225,7 @@ EVERY_BODY = (
     "    a: {norm: rms}\n    b: {attention: 2}\n    h: x + b\n"
     f"    f: [{{norm: layer}}, {{linear: {WIDTH}}}, silu]\n    out: h + f\n",
     f"    b: {{linear: {WIDTH}, of: x(AXIS - 1)}}\n    out: x + relu(b)\n",
+    f"    b: [{{dropout: 0.5}}, {{lstm: {WIDTH}}}]\n    out: x + b\n",
 )
 SEQUENCE_BODIES = (
     "    f: {conv: 2, dilation: dilation}\n    out: x + tanh(f)\n",
@@ -266,6 +267,35 @@ def attention(s: Sketch) -> None:
         ]
     )
     s.line(f"{{{kind}, of: {source}}}")
+
+
+def recurrence(s: Sketch) -> None:
+    """States from earlier positions; in two directions, with a shift that undoes the second."""
+    source, op = s.node(), s.draw.choice(["lstm", "gru"])
+    inner, outer = s.axes[-1], s.axes[0]
+    states = ["", f", state: {{{inner}: -2}}"]
+    reads = [""]
+    if len(s.axes) == 1:
+        states += [", state: -2..-1", ", state: [-1, -3]"]
+        reads += [", reads: 2", ", reads: {time: -1..0}", ", reads: 2, mask: A"]
+    else:
+        states += [
+            f", state: [{{{outer}: -1}}, {{{inner}: -1}}]",
+            f", state: {{{outer}: -1, {inner}: -1..1}}",
+            f", state: {{{outer}: -1}}",
+        ]
+    if len(s.axes) == 2:
+        reads += [", reads: 3", ", reads: {row: 1, col: 3}", ", reads: {row: -1, col: -1..1}"]
+    if not s.safe:
+        states.append(f", state: {{{inner}: 1}}")
+        reads.append(f", reads: {{{inner}: 0..1}}")
+    if len(s.axes) > 1 and s.draw.random() < 0.3:
+        state = s.draw.choice([f"[{{{outer}: -1}}, {{{inner}: 1}}]", f"{{{inner}: 1}}"])
+        n = s.hidden(f"{{{op}: {WIDTH}, state: {state}, of: {source}{s.given()}}}")
+        s.line(f"{n}({outer} - 1)")
+        return
+    settings = s.draw.choice(states) + s.draw.choice(reads)
+    s.line(f"{{{op}: {WIDTH}{settings}, of: {source}{s.given()}}}")
 
 
 def norm(s: Sketch) -> None:
@@ -333,7 +363,7 @@ def table(s: Sketch) -> None:
     s.line(s.draw.choice([f"{source} + {n}", f"{source}({axis} - 1) or {n}"]))
 
 
-ANYWHERE: list[Grow] = [attention, norm, pointwise, equation, shifted, apart, table]
+ANYWHERE: list[Grow] = [attention, recurrence, norm, pointwise, equation, shifted, apart, table]
 
 
 # --- conditions ----------------------------------------------------------------------------------
@@ -356,6 +386,8 @@ def condition(s: Sketch) -> None:
     s.conditions[name] = f"{{{kind}, axes: [{', '.join(clocks)}], known: {known}}}"
     plain = f"{{linear: {WIDTH}, of: {name}{shift_of(s, axes)}}}"
     forms = [plain]
+    if known == "all" and slower == 1:  # along its last axis, backwards
+        forms.append(f"{{gru: {WIDTH}, state: {{{axes[-1]}: 1}}, of: {name}}}")
     if len(s.axes) < 3 and axes == s.axes:
         size = 3 if known == "past" else s.draw.choice([1, 3])
         forms.append(f"{{conv: {size}, to: {WIDTH}, of: {name}}}")
@@ -435,6 +467,9 @@ def rows_above(s: Sketch) -> None:
             f"{{linear: {WIDTH}, of: {source}}}",
             f"{{norm: layer, of: {source}}}",
             f"{{attention: 2, of: {source}}}",
+            f"{{lstm: {WIDTH}, reads: {{row: -1..0, col: 0..1}}, of: {source}}}",
+            f"{{gru: {WIDTH}, state: {{row: -1, col: -1..1}}, of: {source}}}",
+            f"{{gru: {WIDTH}, state: [{{row: -1}}, {{col: 1}}], of: {source}}}",
             f"tanh({source}) + {s.draw.choice(s.above)}(row - 1)",
         ]
     )

@@ -39,6 +39,7 @@ SMALL_PAPERS: dict[str, dict[str, Any]] = {
     "llama": {
         "d": 8, "heads": 4, "kv_heads": 2, "inner": 9, "depth": 2, "vocabulary": 300,
     },
+    "lstm_lm": {"width": 5},
 }  # fmt: skip
 """The params that make those published models small that have code."""
 NAMES = [*SMALL, *FILES, *SMALL_PAPERS]

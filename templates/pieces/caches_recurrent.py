@@ -44,13 +44,11 @@ class StateCache(Cache):
         self.front: Any = None  # where some states of a slab come from others of it
 
     def join(self, state: State) -> None:
-        layer, inner = self.layer, state.shape[1 : len(self.layer.order)]
+        layer, inner = self.layer, [n or 1 for n in state.shape[1 : len(self.layer.order)]]
         self.front = layer.fronts((1, *inner)) if 0 in self.back else None
         like: Tensor = layer.weight_state.detach()
         self.inputs = like.new_zeros(state.batch, max(self.ages), *inner, layer.inputs)
-        self.states = like.new_zeros(
-            state.batch, max(self.back), *inner, layer.parts * layer.width
-        )
+        self.states = like.new_zeros(state.batch, max(self.back), *inner, layer.parts * layer.width)
 
     def step(self, x: Tensor, given: Tensor | None, state: State) -> Tensor:
         """The newest outputs from the newest input, both (B, 1, *inner axes, features)."""
@@ -93,7 +91,10 @@ class StateCache(Cache):
 
 
 class PixelStateCache(Cache):
-    """For a recurrence on a grid that is evaluated one position of the innermost axis at a time."""
+    """For a recurrence on a grid that is evaluated position by position.
+
+    `number`: of the next input in the order of drawing; `output_number`: of the next output.
+    """
 
     moving = ("number", "output_number")
 
@@ -163,7 +164,8 @@ class Board:
             for k in range(1, len(shape))
         ]
         self.sizes = [
-            self.slabs, *(n + sum(m) for n, m in zip(shape[1:], self.margins, strict=True))
+            self.slabs,
+            *(n + sum(m) for n, m in zip(shape[1:], self.margins, strict=True)),
         ]
 
         def strides(sizes: Any) -> Tensor:
@@ -199,7 +201,7 @@ class Board:
     def fill(self, x: Tensor, slab: int) -> None:
         """Keep of x (B, *axes, C) the slabs up to that one."""
         self.kept.zero_()
-        inner = self.kept.unflatten(1, self.sizes)
+        inner = self.kept.view(len(self.kept), *self.sizes, -1)
         for k, (n, (before, _)) in enumerate(zip(self.shape[1:], self.margins, strict=True)):
             inner = inner.narrow(k + 2, before, n)
         for number in range(max(slab - self.slabs + 1, 0), min(slab + 1, x.shape[1])):

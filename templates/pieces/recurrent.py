@@ -107,7 +107,7 @@ class Recurrence(nn.Module):
                     states.append(kept[level - back].index_select(1, index[level]))
             kept.append(F.pad(self.advance(part, states), (0, 0, 0, 1)))
         every = torch.cat([states[:, :-1] for states in kept], dim=1)
-        return every.index_select(1, front.rank).unflatten(1, shape)
+        return every.index_select(1, front.rank).view(len(every), *shape, -1)
 
     def fronts(self, shape: Sequence[int]) -> "Fronts":
         """What is computed at once, on a grid of that shape."""
@@ -132,9 +132,7 @@ class Recurrence(nn.Module):
         kind = StateCache if len(output) == 1 else PixelStateCache
         return kind(source, output, self)
 
-    def forward(
-        self, x: Tensor, given: Tensor | None = None, past: State | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, given: Tensor | None = None, past: State | None = None) -> Tensor:
         if past is not None and not past.filling:
             y: Tensor = past.caches[self._place].step(x, given, past)  # type: ignore[attr-defined]
             return y
@@ -178,12 +176,11 @@ class Fronts:
             index = rank[(at * strides).sum(1).where(inside, 0)] - starts[source]
             # Behind the last of a front stand zeros, for what is outside.
             index = index.where(inside, counts[source]).to(device)
-            self.sources.append((back, index.split(self.sizes)))
+            self.sources.append((back, torch.split(index, self.sizes)))
 
     def split(self, x: Tensor) -> Sequence[Tensor]:
         """(B, *axes, C), front by front: (B, positions, C) each."""
-        parts: Sequence[Tensor] = x.flatten(1, -2).index_select(1, self.order).split(self.sizes, 1)
-        return parts
+        return torch.split(x.flatten(1, -2).index_select(1, self.order), self.sizes, dim=1)
 
 
 class Lstm(Recurrence):
@@ -221,7 +218,8 @@ class Gru(Recurrence):
 
     def update(self, inputs: Tensor, states: Tensor, kept: Tensor) -> Tensor:
         size = [2 * self.width, self.width]
-        (gates, n), (of_gates, of_n) = inputs.split(size, dim=-1), states.split(size, dim=-1)
+        gates, n = torch.split(inputs, size, dim=-1)
+        of_gates, of_n = torch.split(states, size, dim=-1)
         r, z = torch.sigmoid(gates + of_gates).chunk(2, dim=-1)
         return torch.lerp(torch.tanh(n + r * of_n), kept, z)
 
@@ -254,7 +252,7 @@ class SubpixelRecurrence(Recurrence):
         bias: bool = True,
     ) -> None:
         super().__init__(len(inputs), len(outputs), state, order, reads, bias)
-        last = torch.tensor(outputs)[:, None] - self.strict
+        last = torch.tensor(outputs)[:, None] - int(self.strict)
         present = torch.tensor(inputs) <= last
         taps = [torch.ones_like(present) if any(d) else present for d in self.reads]
         mask = torch.cat(taps, dim=1).repeat(self.gates, 1)
