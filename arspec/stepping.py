@@ -410,7 +410,7 @@ def _check_recurrence(result: Plan, node: int) -> None:
         raise Unplanned("a recurrence whose channels are drawn one after another")
     if source.loop != when.loop or when.loop not in (0, len(graph.axes) - 1):
         raise Unplanned("a recurrence in another loop than its input")
-    if not all(it.strides):
+    if [axis for axis, _ in result.term.infos[node].grid] != list(result.term.frame.axes):
         raise Unplanned("a recurrence along some of the axes")
 
 

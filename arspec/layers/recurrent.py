@@ -8,7 +8,7 @@ from math import prod
 from typing import ClassVar
 
 from arspec.frame import Taps
-from arspec.graph import ALL, UPTO
+from arspec.graph import ALL, UPTO, Stencil
 from arspec.layers.base import Facts, Number, Weighted, WindowSpec
 from arspec.layers.linear import missing_setting, settings
 from arspec.layers.site import Site
@@ -69,7 +69,7 @@ class _Recurrence(Weighted):
             call=f"{{self}}({site.x.code}{GIVEN}{KEEPS})",
             parameters=int(self.gates * out.width * (fan_in + bool(self.bias))),
             missing=missing_setting(self) or (None if order else missing),
-            state=(site.frame.stencil(site.known_axes(states), ALL),),
+            state=state.reach(site),
             mask=mask if mask != "none" else "",
             given=gates,
         )
@@ -92,8 +92,8 @@ class _Recurrence(Weighted):
 class _Taps:
     """The offsets of a window, each once, and their text: all those of a box by its spans."""
 
-    def __init__(self, offsets: list[Offset]) -> None:
-        self.offsets = offsets
+    def __init__(self, offsets: list[Offset], boxes: Iterable[Taps] = ()) -> None:
+        self.offsets, self.boxes = offsets, list(boxes)
 
     @staticmethod
     def of(axes: Sequence[str], boxes: Iterable[Taps]) -> _Taps:
@@ -101,7 +101,7 @@ class _Taps:
         for box in boxes:
             spans = [box.get(axis, (0, 0, 1)) for axis in axes]
             found.update(dict.fromkeys(product(*(range(a, b + 1, s) for a, b, s in spans))))
-        return _Taps(list(found))
+        return _Taps(list(found), boxes)
 
     def masked(self, site: Site, mask: str, grouped: bool) -> _Taps:
         """Those drawn before the present (mask A) or up to it (mask B)."""
@@ -116,6 +116,18 @@ class _Taps:
         if not kept:
             site.fail("AR304", "reads", mask=mask)
         return _Taps(kept)
+
+    def reach(self, site: Site) -> tuple[Stencil, ...]:
+        """As the drawn variable sees it: a state elsewhere on another variable's axis is no cycle."""
+        if set(site.axes) <= set(site.frame.axes):
+            return (site.frame.stencil(self.boxes, ALL),)
+        taps = [dict(zip(site.axes, ((d, d, 1) for d in o), strict=True)) for o in self.offsets]
+        own = [
+            tap
+            for tap, offset in zip(site.known_axes(taps), self.offsets, strict=True)
+            if any(span[0] for span in tap.values()) or not any(offset)
+        ]
+        return (site.frame.stencil(own, ALL),) if own else ()
 
     @property
     def text(self) -> str:

@@ -125,6 +125,8 @@ class PixelStateCache(Cache):
     def step(self, x: Tensor, given: Tensor | None, state: State) -> Tensor:
         """The newest output from the newest input, both (B, 1, ..., features)."""
         layer = self.layer
+        if state.at[0] < 0:  # before the first position only slabs are evaluated
+            return x.new_zeros(*x.shape[:-1], layer.width)
         self.inputs.put(x.flatten(1, -2), self.number)
         taps = self.inputs.get(self.output_number).flatten(1).view(*x.shape[:-1], -1)
         inputs = layer.project(taps, given)
