@@ -71,6 +71,7 @@ class ProgramLine:
     parameters: int = 0
     node: int = -1
     adds_up: bool = False  # as `Facts.adds_up`
+    recursive: bool = False  # a loop over positions: several lines that need each other
     pair: tuple[str, ...] = ()  # the code of each target, where a line has several equations
 
     def relative(self, path: str) -> ProgramLine:

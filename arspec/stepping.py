@@ -166,6 +166,8 @@ def plan(model: Model, term: TermModel, classes: Sequence[BlockClass]) -> Plan:
     graph, names = term.graph, list(model.variables)
     if not graph.raster or term.delayed:
         raise Unplanned("an order that is not the raster")
+    if any(line.recursive for one in classes for line in one.first.lines):
+        raise Unplanned("a recursion by equation")
     bounds = {node: bound for node, bound in graph.bounds.items() if node == graph.target}
     try:
         made = schedule(replace(graph, bounds=bounds))

@@ -9,12 +9,13 @@ from typing import Any
 from arspec.diagnostics import Diagnostic, SpecError, refuse
 from arspec.equations import Term, shift_reason
 from arspec.expansion.applied import outputs_of
+from arspec.expansion.cycles import ordered
 from arspec.expansion.ops import Ops
 from arspec.expressions import Expr
 from arspec.expressions import names as names_in
 from arspec.layers import Op, Use
 from arspec.names import local
-from arspec.program import Instance, Missing, Module, ProgramLine
+from arspec.program import Instance, Module, ProgramLine
 from arspec.scope import Scope
 from arspec.source import Path
 from arspec.spec import Body, Line
@@ -71,7 +72,10 @@ class Lines(Ops):
                 replace(read, source=real.get(read.source, read.source)) for read in reads
             )
             self.drafts[i] = (*rest, moved)  # type: ignore[assignment]
-        instance.missing.append(Missing("a recursion by equation", body.span))
+        refs = [v for v in scope.values.values() if isinstance(v, Ref)]
+        grids = {ref.code: ref.info.grid for ref in [*refs, *self.shared.variables.values()]}
+        instance.lines[:], missing = ordered(instance.lines, grids)
+        instance.missing += missing
         return output
 
     def _refers_ahead(self, body: Body, names: set[str]) -> bool:

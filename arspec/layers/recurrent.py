@@ -118,7 +118,7 @@ class _Taps:
         return _Taps(kept)
 
     def reach(self, site: Site) -> tuple[Stencil, ...]:
-        """As the drawn variable sees it: a state elsewhere on another variable's axis is no cycle."""
+        """As the drawn variable sees it: along an axis of another one there is no cycle."""
         if set(site.axes) <= set(site.frame.axes):
             return (site.frame.stencil(self.boxes, ALL),)
         taps = [dict(zip(site.axes, ((d, d, 1) for d in o), strict=True)) for o in self.offsets]
