@@ -166,8 +166,6 @@ def plan(model: Model, term: TermModel, classes: Sequence[BlockClass]) -> Plan:
     graph, names = term.graph, list(model.variables)
     if not graph.raster or term.delayed:
         raise Unplanned("an order that is not the raster")
-    if any(line.recursive for one in classes for line in one.first.lines):
-        raise Unplanned("a recursion by equation")
     bounds = {node: bound for node, bound in graph.bounds.items() if node == graph.target}
     try:
         made = schedule(replace(graph, bounds=bounds))
@@ -175,7 +173,11 @@ def plan(model: Model, term: TermModel, classes: Sequence[BlockClass]) -> Plan:
         raise Unplanned("a model that is not causal") from leak
     result = Plan(term, made, len(made.levels) - 1, len(names))
     result.ids = {node.name: i for i, node in enumerate(graph.nodes)}
-    if len(result.ids) != len(graph.nodes):
+    # Those that stood in for later lines of a recursion have the names of these, and are dead.
+    live = {node.name: i for i, node in enumerate(graph.nodes) if made.entries_of(i)}
+    result.ids.update(live)
+    twice = sum(bool(made.entries_of(i)) for i in range(len(graph.nodes))) != len(live)
+    if twice:
         raise Unplanned("nodes of the same name")
     _settle_whens(result)
     head = result.whens[graph.head]
@@ -189,6 +191,8 @@ def plan(model: Model, term: TermModel, classes: Sequence[BlockClass]) -> Plan:
     windows: set[tuple[int, int]] = set()
     for one in classes:
         for line in one.first.lines:
+            for use in result.uses.get(id(one), ()) if line.cycle else ():
+                _keep_recursion(result, line, use, windows)
             for mark in marked("\n".join([*line.before, line.code])):
                 for use in result.uses.get(id(one), ()):
                     node = result.ids[use.path + mark.node]
@@ -322,6 +326,12 @@ def _visit(
 
     for line in instance.lines:
         if line.use is None:
+            if line.cycle:
+                nodes.update(
+                    (target, ids.get(path + name))
+                    for target, name in zip(line.targets, line.cycle, strict=True)
+                )
+                continue
             codes = line.code.split(", ") if len(line.targets) > 1 else [line.code]
             codes = list(line.pair) or codes
             for k, target in enumerate(line.targets):
@@ -376,8 +386,8 @@ def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[i
     if when is None or when.loop < 0:
         return
     reads = result.term.graph.nodes[node].reads
-    own = [k for k, read in enumerate(reads) if read.source == node]
-    if own:
+    own = [k for k, read in enumerate(reads) if read.source == node or (node, k) in windows]
+    if own and (node, own[0]) not in windows:
         _check_recurrence(result, node)
         windows.update((node, k) for k in (0, *own))
     wide = [k for k, read in enumerate(reads) if _windowed(read) and k not in own] or [0]
@@ -402,6 +412,35 @@ def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[i
         raise Unplanned("a shift of channels of unequal width")
     windows.update((node, k) for k in wide)
     result.kept[module] = (source.offset, when.offset)
+
+
+def _keep_recursion(
+    result: Plan, line: ProgramLine, use: Use, windows: set[tuple[int, int]]
+) -> None:
+    """Note what lines keep that need each other's earlier values: they stand at one place."""
+    graph, whens = result.term.graph, result.whens
+    names = [f"{use.path}{name}" for name in line.cycle]
+    nodes = {result.ids[n] for name in names for n in _parts_of(result, name)} & whens.keys()
+    found = {whens[node] for node in nodes}
+    if not nodes or all(when.loop < 0 for when in found):
+        return
+    when = next(iter(found))
+    if len(found) > 1 or len(graph.axes) > 1:
+        raise Unplanned("a recursion whose lines stand at different places")
+    for node in nodes:
+        for k, read in enumerate(graph.nodes[node].reads):
+            source = whens[read.source]
+            if read.source in nodes:
+                windows.add((node, k))
+            elif source.loop == when.loop and source != when and not _windowed(read):
+                raise Unplanned("a recursion over what stands elsewhere")
+    attribute = f"{line.targets[-1]}_recursion"
+    result.kept[use.path + attribute] = when.offset, when.offset
+
+
+def _parts_of(result: Plan, name: str) -> list[str]:
+    """The nodes of a line that belong to it alone, its own first."""
+    return [n for n in (name, *result._children.get(name, ())) if n in result.ids]
 
 
 def _check_recurrence(result: Plan, node: int) -> None:

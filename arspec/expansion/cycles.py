@@ -2,21 +2,21 @@
 
 The lines of one cycle become one statement, a loop over time around a function for one position:
 
-    def h_at(earlier: Earlier, a: Tensor) -> tuple[Tensor, ...]:
+    def h_at(earlier: Past, a_t: Tensor) -> tuple[Tensor, ...]:
         b = self.b(earlier(0, 1))
-        h = torch.tanh(a + b)
+        h = torch.tanh(a_t + b)
         return b, h
 
-    b, h = recursion(h_at, (WIDTH, WIDTH), a)
+    b, h = self.h_recursion(h_at, a, past=past)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from arspec.marks import FIRST, KEPT, argument, plain
+from arspec.marks import FIRST, KEPT, PASSED, argument, plain
 from arspec.program import Missing, Module, ProgramLine
 from arspec.values import Grid
 
@@ -28,9 +28,11 @@ _SHIFT = re.compile(r"Shift(?:Or)?\((\d+)\)")
 class _Position:
     """What one position computes: statements, and what comes from outside them."""
 
+    taken: Collection[str]
     statements: list[str] = field(default_factory=list)
     shifts: list[str] = field(default_factory=list)  # of other nodes: computed for all positions
     modules: list[Module] = field(default_factory=list)
+    depth: int = 1  # how far back its own values are read
 
 
 class _NoCode(Exception):
@@ -47,6 +49,7 @@ def ordered(
     needs = [_needs(line, lines) for line in lines]
     result: list[ProgramLine] = []
     missing: list[Missing] = []
+    taken = {*grids, *(word for line in lines for word in (*_words(line), *_made(line)))}
     done: set[int] = set()
 
     def place(i: int) -> None:
@@ -61,7 +64,7 @@ def ordered(
             result.extend(members)
             return
         try:
-            result.append(_looped(members, grids))
+            result.append(_looped(members, grids, taken))
         except _NoCode:
             missing.append(Missing("a recursion by equation through such a line", members[0].span))
             result.extend(members)
@@ -103,7 +106,9 @@ def _made(line: ProgramLine) -> tuple[str, ...]:
     return (*line.use.carried, *exported)
 
 
-def _looped(cycle: Sequence[ProgramLine], grids: Mapping[str, Grid]) -> ProgramLine:
+def _looped(
+    cycle: Sequence[ProgramLine], grids: Mapping[str, Grid], taken: Collection[str]
+) -> ProgramLine:
     """The lines of a cycle as one statement."""
     main = cycle[-1]
     if any(line.use or line.before or len(line.targets) != 1 for line in cycle):
@@ -111,11 +116,8 @@ def _looped(cycle: Sequence[ProgramLine], grids: Mapping[str, Grid]) -> ProgramL
     if len({line.grid for line in cycle}) > 1 or len(main.grid) != 1 or not main.batched:
         raise _NoCode
     targets = [line.targets[0] for line in cycle]
-    every = set().union(*map(_words, cycle))
-    earlier = "earlier"
-    while earlier in every | set(targets):
-        earlier += "_"
-    position = _Position()
+    earlier = _free("earlier", taken)
+    position = _Position(taken)
     for line in _computable(cycle, targets):
         _add(position, line, targets, earlier)
     inside = " ".join(position.statements)
@@ -127,26 +129,47 @@ def _looped(cycle: Sequence[ProgramLine], grids: Mapping[str, Grid]) -> ProgramL
     ]
     if not inputs:
         raise _NoCode
-    name = f"{main.targets[0]}_at"
-    arguments = "".join(f", {word}: Tensor" for word in inputs)
-    last = f"return {', '.join(targets)}" if len(targets) > 1 else f"return ({targets[0]},)"
-    body = "".join(f"\n            {statement}" for statement in [*position.statements, last])
-    function = f"def {name}({earlier}: Earlier{arguments}) -> tuple[Tensor, ...]:{body}\n"
+    name, attribute = f"{main.targets[0]}_at", f"{main.targets[0]}_recursion"
+    function = _function(_free(name, taken), earlier, position, inputs, targets, taken)
     widths = ", ".join(line.width for line in cycle)
-    code = f"recursion({name}, [{widths}], {', '.join(inputs)})"
+    depth = f", depth={position.depth}" if position.depth > 1 else ""
+    code = f"self.{attribute}({','.join([_free(name, taken), *inputs])}{PASSED})"
     return ProgramLine(
         main.name,
         main.span,
         tuple(targets),
         code if len(targets) > 1 else f"{code}[0]",
-        tuple(position.modules),
+        (*position.modules, Module(attribute, f"Recursion([{widths}]{depth})")),
         main.grid,
         main.width if len({line.width for line in cycle}) == 1 else "",
         before=(*position.shifts, function),
         parameters=sum(line.parameters for line in cycle),
         node=main.node,
-        recursive=True,
+        cycle=tuple(line.name for line in cycle),
     )
+
+
+def _function(
+    name: str,
+    earlier: str,
+    position: _Position,
+    inputs: Sequence[str],
+    targets: Sequence[str],
+    taken: Collection[str],
+) -> str:
+    """The text of the function for one position; its inputs there have names of their own."""
+    here = {word: _free(f"{word}_t", taken) for word in inputs}
+    arguments = "".join(f", {word}: Tensor" for word in here.values())
+    values = ", ".join(targets) if len(targets) > 1 else f"({targets[0]},)"
+    lines = [_WORD.sub(lambda m: here.get(m[0], m[0]), s) for s in position.statements]
+    body = "".join(f"\n            {line}" for line in [*lines, f"return {values}"])
+    return f"def {name}({earlier}: Any{arguments}) -> tuple[Tensor, ...]:{body}\n"
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _computable(cycle: Sequence[ProgramLine], targets: Sequence[str]) -> list[ProgramLine]:
@@ -164,7 +187,7 @@ def _computable(cycle: Sequence[ProgramLine], targets: Sequence[str]) -> list[Pr
 
 def _now(line: ProgramLine, targets: Sequence[str]) -> set[str]:
     """What a line reads of its own position."""
-    position = _Position()
+    position = _Position(())
     _add(position, line, targets, "")
     return set(_WORD.findall(position.statements[0].partition(" = ")[2]))
 
@@ -187,11 +210,13 @@ def _add(position: _Position, line: ProgramLine, targets: Sequence[str], earlier
         if read in targets:
             del modules[called[1]]
             rest = code[end : match.start()]  # what stands outside the grid
+            position.depth = max(position.depth, int(by[1]))
             made = f"{earlier}({targets.index(read)}, {by[1]}{rest})"
         elif set(_WORD.findall(read)) & set(targets):
             raise _NoCode
         else:
-            made = f"{called[1]}ed"
+            late = f"{read}_before{by[1] if by[1] != '1' else ''}"
+            made = _free(late if read.isidentifier() else f"{called[1]}_value", position.taken)
             begin = code.rindex(f"self.{called[1]}(", 0, start)
             position.shifts.append(f"{made} = {code[begin:close]}")
         code = code[: code.rindex(f"self.{called[1]}(", 0, start)] + made + code[close:]
