@@ -130,7 +130,7 @@ def sequence(draw: random.Random, safe: bool) -> str:
     for _ in range(draw.choice([0, 0, 1, 2])):
         condition(s)
     first_of_sequence(s)
-    ops: list[Grow] = [convolution, convolution, ahead, early, layers, *ANYWHERE]
+    ops: list[Grow] = [convolution, convolution, ahead, early, layers, recursion, *ANYWHERE]
     for _ in range(draw.randint(1, 5)):
         draw.choice(ops)(s)
     use_conditions(s)
@@ -296,6 +296,24 @@ def recurrence(s: Sketch) -> None:
         return
     settings = s.draw.choice(states) + s.draw.choice(reads)
     s.line(f"{{{op}: {WIDTH}{settings}, of: {source}{s.given()}}}")
+
+
+def recursion(s: Sketch) -> None:
+    """Equations that need their own earlier values."""
+    source, first = s.node(), len(s.lines)
+    own, other = f"n{first}", f"n{first + 1}"
+    late = f"(time - {s.draw.randint(1, 2)})"
+    form = s.draw.randrange(4)
+    if form == 0:
+        s.line(f"tanh({source} + 0.5 * {own}{late})")
+    elif form == 1:
+        s.line(f"0.4 * ({own}{late} or {s.draw.choice(['0.5', source])}) + tanh({source})")
+    elif form == 2:
+        s.hidden(f"{{linear: {WIDTH}, of: {other}{late}{s.given()}}}")
+        s.line(f"tanh({source} + {own})")
+    else:  # the second stands before what it is computed from
+        s.hidden(f"tanh({source}) - 0.5 * {other}{late} * {own}(time - 1)")
+        s.line(f"sigmoid({own}) * {source}(time - 1)")
 
 
 def norm(s: Sketch) -> None:

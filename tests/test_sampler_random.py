@@ -88,6 +88,7 @@ OCCUR = {
     "grouped queries": r"kv_heads",
     "linear biases": r"alibi",
     "strict attention": r"attention: 2, mask: A",
+    "recursions by equation": r"(n\d+): [^\n]*\b\1\(time",
     "recurrences": r"\{(lstm|gru): ",
     "recurrences with two states": r"\{(lstm|gru): 4, state: (\[|-2\.\.)",
     "recurrences of rows": r"\{(lstm|gru): 4, state: \{row: -1, col: -1\.\.1",

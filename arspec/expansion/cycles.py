@@ -50,6 +50,7 @@ def ordered(
     result: list[ProgramLine] = []
     missing: list[Missing] = []
     taken = {*grids, *(word for line in lines for word in (*_words(line), *_made(line)))}
+    values = {*grids, *(word for line in lines for word in _made(line))}
     done: set[int] = set()
 
     def place(i: int) -> None:
@@ -64,7 +65,7 @@ def ordered(
             result.extend(members)
             return
         try:
-            result.append(_looped(members, grids, taken))
+            result.append(_looped(members, grids, taken, values))
         except _NoCode:
             missing.append(Missing("a recursion by equation through such a line", members[0].span))
             result.extend(members)
@@ -79,7 +80,8 @@ def _words(line: ProgramLine) -> set[str]:
     if line.use is not None:
         text += [code for call in line.use.calls for code in call.inputs.values()]
         text += line.use.zipped.values()
-    return set(_WORD.findall(plain(" ".join(text))))
+    words = set(_WORD.findall(plain(" ".join(text))))
+    return words - set(_made(line)) if line.use is not None else words  # what repetitions hand on
 
 
 def _needs(line: ProgramLine, lines: Sequence[ProgramLine]) -> set[int]:
@@ -107,7 +109,10 @@ def _made(line: ProgramLine) -> tuple[str, ...]:
 
 
 def _looped(
-    cycle: Sequence[ProgramLine], grids: Mapping[str, Grid], taken: Collection[str]
+    cycle: Sequence[ProgramLine],
+    grids: Mapping[str, Grid],
+    taken: Collection[str],
+    values: Collection[str],
 ) -> ProgramLine:
     """The lines of a cycle as one statement."""
     main = cycle[-1]
@@ -127,8 +132,9 @@ def _looped(
         for word in dict.fromkeys(_WORD.findall(inside))
         if word in own or (word not in targets and grids.get(word) == main.grid)
     ]
-    if not inputs:
-        raise _NoCode
+    others = set(_WORD.findall(inside)) & set(values) - {*inputs, *targets}
+    if not inputs or any(grids.get(word, main.grid) for word in others):
+        raise _NoCode  # lists, other clocks
     name, attribute = f"{main.targets[0]}_at", f"{main.targets[0]}_recursion"
     function = _function(_free(name, taken), earlier, position, inputs, targets, taken)
     widths = ", ".join(line.width for line in cycle)

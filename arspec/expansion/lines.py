@@ -72,7 +72,9 @@ class Lines(Ops):
                 replace(read, source=real.get(read.source, read.source)) for read in reads
             )
             self.drafts[i] = (*rest, moved)  # type: ignore[assignment]
-        refs = [v for v in scope.values.values() if isinstance(v, Ref)]
+        values = [outputs_of(value) for value in scope.values.values()]
+        members = [m for v in values for m in (v.members if isinstance(v, Group) else (v,))]
+        refs = [ref for ref in members if isinstance(ref, Ref)]
         grids = {ref.code: ref.info.grid for ref in [*refs, *self.shared.variables.values()]}
         instance.lines[:], missing = ordered(instance.lines, grids)
         instance.missing += missing

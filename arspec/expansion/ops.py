@@ -277,7 +277,7 @@ class Ops(Settings):
         own: str,
     ) -> list[_Given]:
         raw = op.given if isinstance(op, Weighted) else None
-        if raw is None:
+        if raw is None or scope.guessing:
             return []
         listed = raw if isinstance(raw, list) else [raw]
         result: list[_Given] = []
