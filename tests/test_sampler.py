@@ -36,6 +36,8 @@ PAPERS = {path.stem: path for path in sorted(FOLDER.glob("specs_papers/*.yaml"))
 SMALL_PAPERS: dict[str, dict[str, Any]] = {
     "arch": {},
     "bytenet": {"d": 3, "sets": 1},
+    "elman": {"n": 5},
+    "garch": {},
     "llama": {
         "d": 8, "heads": 4, "kv_heads": 2, "inner": 9, "depth": 2, "vocabulary": 300,
     },
@@ -43,10 +45,12 @@ SMALL_PAPERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """The params that make those published models small that have code."""
 REPLAYED: dict[str, dict[str, Any]] = {
+    "arma": {},
     "pixelrnn_diagonal_bilstm": {"h": 3},
     "row_lstm": {"h": 3},
 }
-"""Those whose channels are drawn one after another within a recurrence: they have no schedule."""
+"""Those without a schedule: a recursion whose lines stand at different positions, recurrences whose
+channels are drawn one after another."""
 NAMES = [*SMALL, *FILES, *SMALL_PAPERS]
 LENGTHS = {"time": 13, "row": 5, "col": 4}
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -77,7 +81,7 @@ def test_a_sampler_is_derived(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(REPLAYED))
 def test_a_sampler_that_replays(name: str) -> None:
-    this = make_case(PAPERS[name], params=REPLAYED[name], lengths={"row": 3, "col": 2})
+    this = make_case(PAPERS[name], params=REPLAYED[name], lengths={"row": 3, "col": 2, "time": 6})
     assert not this.derived
     assert difference(this) < EXACT
 

@@ -45,11 +45,12 @@ class Lines(Ops):
         unknown = Info((), Features(1, "1"))
         guess = dict.fromkeys(names, unknown)
         base = dict(scope.values)
-        for attempt in range(8):
+        settled = False  # what was guessed holds: now it may be judged
+        for _ in range(16):
             del self.drafts[start:]
             instance.lines.clear()
             instance.missing.clear()
-            scope.values, scope.guessing = dict(base), attempt == 0
+            scope.values, scope.guessing = dict(base), not settled
             scope.recursive.clear()
             held = {n: self.node(f"{path}{n}", body.span, guess[n], ()) for n in sorted(names)}
             self.held.update(held.values())
@@ -60,9 +61,10 @@ class Lines(Ops):
                 for n, v in scope.values.items()
                 if n in names
             }
-            if all(found[n] == guess[n] for n in scope.recursive):
+            holds = all(found[n] == guess[n] for n in scope.recursive)
+            if holds and settled:
                 break
-            guess = found
+            guess, settled = found, holds
         real = {
             held[n]: v.node for n, v in scope.values.items() if n in names and isinstance(v, Ref)
         }

@@ -277,7 +277,7 @@ class Ops(Settings):
         own: str,
     ) -> list[_Given]:
         raw = op.given if isinstance(op, Weighted) else None
-        if raw is None or scope.guessing:
+        if raw is None:
             return []
         listed = raw if isinstance(raw, list) else [raw]
         result: list[_Given] = []
@@ -294,6 +294,8 @@ class Ops(Settings):
             for j, member in enumerate(members):
                 if not isinstance(member, Ref):
                     self._fail(where, f"`{text(expr)}` is not a node")
+                if scope.guessing and not dict(member.info.grid).keys() <= dict(info.grid).keys():
+                    continue  # the axes of a recursion are not known yet
                 suffix = label if len(members) == 1 else f"{label}{j}"
                 result.append(
                     self._given(

@@ -75,7 +75,8 @@ class StudentT:
             (2, *means.shape), dtype=means.dtype, device=means.device, generator=generator
         )
         u, degrees = 1 - u, log_degrees.exp()  # u in (0, 1]
-        radius = torch.sqrt(degrees * torch.expm1(-2 / degrees * torch.log(u)))
+        tail = (-2 / degrees * torch.log(u)).clamp(max=80)  # finite in float32
+        radius = torch.sqrt(degrees * torch.expm1(tail))
         z = radius * torch.cos(2 * math.pi * angle)
         return means + temperature * log_scales.exp() * z
 
