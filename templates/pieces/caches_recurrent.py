@@ -96,69 +96,63 @@ class PixelStateCache(Cache):
     `number`: of the next input in the order of drawing; `output_number`: of the next output.
     """
 
-    moving = ("number", "output_number")
+    moving = ("number", "output_number", "inputs", "states")
 
     def __init__(self, source: Offset, output: Offset, layer: Any) -> None:
         super().__init__(source, output)
         self.layer = layer
-        self.number = self.output_number = torch.empty(0)
-        self.inputs: Any = None
-        self.states: Any = None
+        self.number = self.output_number = self.inputs = self.states = torch.empty(0)
+        self.read: Any = None  # where x lies in `inputs`
+        self.own: Any = None  # where states lie in `states`
 
     def join(self, state: State) -> None:
         layer, shape = self.layer, tuple(n or 1 for n in state.shape[: len(self.layer.order)])
         like: Tensor = layer.weight_state.detach()
-        size = layer.parts * layer.width
-        self.inputs = Board(shape, layer.reads, like.new_zeros(state.batch, 1, layer.inputs))
-        self.states = Board(shape, layer.state, like.new_zeros(state.batch, 1, size))
+        self.read = Board(shape, layer.reads, like.device)
+        self.own = Board(shape, layer.state, like.device)
+        self.inputs = like.new_zeros(state.batch, self.read.count, layer.inputs)
+        self.states = like.new_zeros(state.batch, self.own.count, layer.parts * layer.width)
+        self.number = torch.zeros(1, dtype=torch.long, device=like.device)
+        self.output_number = self.number.clone()
         self.place(state)
 
     def place(self, state: State) -> None:
-        """The next input and output by their number in the order of drawing."""
+        """The numbers at the position drawn next."""
         number = 0
-        for k, length in zip(state.at, self.states.shape, strict=False):
+        for k, length in zip(state.at, self.own.shape, strict=False):
             number = number * length + k
-        device = self.states.kept.device
-        self.number = torch.tensor([number + self.source[-1]], device=device)
-        self.output_number = torch.tensor([number + self.output[-1]], device=device)
+        self.number.fill_(number + self.source[-1])
+        self.output_number.fill_(number + self.output[-1])
 
     def step(self, x: Tensor, given: Tensor | None, state: State) -> Tensor:
         """The newest output from the newest input, both (B, 1, ..., features)."""
-        layer = self.layer
+        layer, one = self.layer, x.shape[:-1]
         if state.at[0] < 0:  # before the first position only slabs are evaluated
-            return x.new_zeros(*x.shape[:-1], layer.width)
-        self.inputs.put(x.flatten(1, -2), self.number)
-        taps = self.inputs.get(self.output_number).flatten(1).view(*x.shape[:-1], -1)
-        inputs = layer.project(taps, given)
-        earlier = self.states.get(self.output_number)
-        states = [s.view(*x.shape[:-1], -1) for s in earlier.unbind(1)]
-        new: Tensor = layer.advance(inputs, states)
-        self.states.put(new.flatten(1, -2), self.output_number)
+            return x.new_zeros(*one, layer.width)
+        self.read.put(self.inputs, x.flatten(1, -2), self.number)
+        taps = self.read.get(self.inputs, self.output_number)
+        inputs = layer.project(taps.reshape(*one, -1), given)
+        earlier = self.own.get(self.states, self.output_number)
+        new: Tensor = layer.advance(inputs, [s.view(*one, -1) for s in earlier.unbind(1)])
+        self.own.put(self.states, new.flatten(1, -2), self.output_number)
         self.number.add_(1)
         self.output_number.add_(1)
         return new[..., : layer.width]
 
     def fill_all(self, x: Tensor, states: Tensor, state: State) -> None:
         """While a prompt is evaluated: x and the states at every position."""
-        self.inputs.fill(x, state.at[0])
-        self.states.fill(states, state.at[0])
+        self.read.fill(self.inputs, x, state.at[0])
+        self.own.fill(self.states, states, state.at[0])
         self.place(state)
-
-    def clone(self) -> Cache:
-        other: Any = super().clone()
-        other.inputs, other.states = self.inputs.clone(), self.states.clone()
-        return other  # type: ignore[no-any-return]
 
 
 class Board:
-    """The latest slabs of a grid, put and read position by position.
+    """Where the latest slabs of a grid lie in (B, count, C), put and read position by position.
 
-    `kept`: (B, slabs * cells, C); a slab of cells has margins, which stay zero, and slab number r
-    lies at r % slabs.
+    A slab of cells has margins, which stay zero, and slab number r lies at r % slabs.
     """
 
-    def __init__(self, shape: Offset, offsets: Any, zero: Tensor) -> None:
-        device = zero.device
+    def __init__(self, shape: Offset, offsets: Any, device: torch.device) -> None:
         self.shape = shape
         self.slabs = 2 + max(0, *(-d[0] for d in offsets))
         self.margins = [
@@ -181,36 +175,29 @@ class Board:
         self.first = torch.tensor([0, *(m[0] for m in self.margins)], device=device)
         self.wrap = torch.tensor([self.slabs, *([1 << 40] * (len(shape) - 1))], device=device)
         self.offsets = torch.tensor(offsets, device=device)
-        cells = self.slabs
+        self.count = self.slabs
         for size in self.sizes[1:]:
-            cells *= size
-        self.kept = zero.expand(-1, cells, -1).clone()
+            self.count *= size
 
     def cells(self, number: Tensor, offsets: Tensor) -> Tensor:
         """Where the positions at offsets from the one of that number lie."""
         place = torch.div(number, self.of_numbers, rounding_mode="floor") % self.lengths
         return ((place + offsets + self.first) % self.wrap * self.of_cells).sum(1)
 
-    def put(self, x: Tensor, number: Tensor) -> None:
+    def put(self, kept: Tensor, x: Tensor, number: Tensor) -> None:
         """x (B, 1, C) at a position; before the first one stand zeros."""
         cell = self.cells(number, torch.zeros_like(self.offsets[:1]))
-        self.kept.index_copy_(1, cell, x.where(number >= 0, 0))
+        kept.index_copy_(1, cell, x.where(number >= 0, 0))
 
-    def get(self, number: Tensor) -> Tensor:
+    def get(self, kept: Tensor, number: Tensor) -> Tensor:
         """What stands at each offset from a position: (B, offsets, C)."""
-        return self.kept.index_select(1, self.cells(number, self.offsets))
+        return kept.index_select(1, self.cells(number, self.offsets))
 
-    def fill(self, x: Tensor, slab: int) -> None:
+    def fill(self, kept: Tensor, x: Tensor, slab: int) -> None:
         """Keep of x (B, *axes, C) the slabs up to that one."""
-        self.kept.zero_()
-        inner = self.kept.view(len(self.kept), *self.sizes, -1)
+        kept.zero_()
+        inner = kept.view(len(kept), *self.sizes, -1)
         for k, (n, (before, _)) in enumerate(zip(self.shape[1:], self.margins, strict=True)):
             inner = inner.narrow(k + 2, before, n)
         for number in range(max(slab - self.slabs + 1, 0), min(slab + 1, x.shape[1])):
             inner[:, number % self.slabs] = x[:, number]
-
-    def clone(self) -> "Board":
-        """A board that moves on its own."""
-        other = Board.__new__(Board)
-        other.__dict__.update(self.__dict__, kept=self.kept.clone())
-        return other
