@@ -79,6 +79,19 @@ def test_a_sampler_is_derived(name: str) -> None:
     assert case(name).derived
 
 
+def test_a_chain_reads_what_stands_ahead_of_it_late() -> None:
+    """`early` is needed a position ahead; the chain's first layer reads it at its own."""
+    this = of_text(
+        "name: drawn\nvariables:\n  y: {features: 1, axes: [time]}\ngenerate: y\nnetwork:\n"
+        "  early: {linear: 4, of: y(time - 2)}\n"
+        "  chain: [{linear: 4, of: early}, gelu, {linear: 4}]\n"
+        "  ahead: {conv: {time: 0..1}, of: early}\n"
+        "  out: tanh(chain + ahead)\nhead: gaussian\n"
+    )
+    assert this.derived
+    assert difference(this) < EXACT
+
+
 @pytest.mark.parametrize("name", sorted(REPLAYED))
 def test_a_sampler_that_replays(name: str) -> None:
     this = make_case(PAPERS[name], params=REPLAYED[name], lengths={"row": 3, "col": 2, "time": 6})
