@@ -17,6 +17,8 @@ PASSED = "\x07"
 
 KEEPS = "\x02\x02"
 SHIFT = "\x03shift\x03"
+GIVEN = "\x0egiven\x0e"
+"""Stands in a call for a last argument: the projections of what is given, if any are."""
 
 KEPT = re.compile("\x02[^\x02]*\x02")
 FIRST = re.compile("\x04([^\x04]*)\x04")

@@ -71,6 +71,7 @@ class ProgramLine:
     parameters: int = 0
     node: int = -1
     adds_up: bool = False  # as `Facts.adds_up`
+    cycle: tuple[str, ...] = ()  # the lines that need each other's earlier values, if it is those
     pair: tuple[str, ...] = ()  # the code of each target, where a line has several equations
 
     def relative(self, path: str) -> ProgramLine:

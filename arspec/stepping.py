@@ -109,13 +109,22 @@ class Plan:
         found = []
         for use in self.uses[id(one)]:
             source = use.nodes.get(name) if part is None else self.ids.get(use.path + part)
-            reader = self.ids.get(use.path + relative)
-            if source in self.whens and reader in self.whens:
+            reader = self._reader(use.path + relative, source)
+            if source in self.whens and reader is not None:
                 theirs, mine = self.whens[source], self.whens[reader]
-                reads = self.term.graph.nodes[reader].reads
-                if theirs.loop >= mine.loop >= 0 and any(r.source == source for r in reads):
+                if theirs.loop >= mine.loop >= 0:
                     found.append((use.path, theirs.offset, mine.offset))
         return found if any(a != b for _, a, b in found) else []
+
+    def _reader(self, name: str, source: int | None) -> int | None:
+        """The node of that name that reads a source, or of the chain that ends in it."""
+        line, _, last = name.rpartition(".")
+        chain = [f"{line}.{i}" for i in range(int(last))] if last.isdecimal() else []
+        for node in [self.ids[n] for n in (name, *chain) if n in self.ids]:
+            reads = self.term.graph.nodes[node].reads
+            if node in self.whens and any(read.source == source for read in reads):
+                return node
+        return None
 
     def line(self, one: BlockClass, line: ProgramLine) -> When | None:
         """When a line is evaluated: all of its nodes but those that are hoisted out of it."""
@@ -164,7 +173,11 @@ def plan(model: Model, term: TermModel, classes: Sequence[BlockClass]) -> Plan:
         raise Unplanned("a model that is not causal") from leak
     result = Plan(term, made, len(made.levels) - 1, len(names))
     result.ids = {node.name: i for i, node in enumerate(graph.nodes)}
-    if len(result.ids) != len(graph.nodes):
+    # Those that stood in for later lines of a recursion have the names of these, and are dead.
+    live = {node.name: i for i, node in enumerate(graph.nodes) if made.entries_of(i)}
+    result.ids.update(live)
+    twice = sum(bool(made.entries_of(i)) for i in range(len(graph.nodes))) != len(live)
+    if twice:
         raise Unplanned("nodes of the same name")
     _settle_whens(result)
     head = result.whens[graph.head]
@@ -178,6 +191,8 @@ def plan(model: Model, term: TermModel, classes: Sequence[BlockClass]) -> Plan:
     windows: set[tuple[int, int]] = set()
     for one in classes:
         for line in one.first.lines:
+            for use in result.uses.get(id(one), ()) if line.cycle else ():
+                _keep_recursion(result, line, use, windows)
             for mark in marked("\n".join([*line.before, line.code])):
                 for use in result.uses.get(id(one), ()):
                     node = result.ids[use.path + mark.node]
@@ -311,6 +326,12 @@ def _visit(
 
     for line in instance.lines:
         if line.use is None:
+            if line.cycle:
+                nodes.update(
+                    (target, ids.get(path + name))
+                    for target, name in zip(line.targets, line.cycle, strict=True)
+                )
+                continue
             codes = line.code.split(", ") if len(line.targets) > 1 else [line.code]
             codes = list(line.pair) or codes
             for k, target in enumerate(line.targets):
@@ -365,7 +386,11 @@ def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[i
     if when is None or when.loop < 0:
         return
     reads = result.term.graph.nodes[node].reads
-    wide = [k for k, read in enumerate(reads) if _windowed(read)] or [0]
+    own = [k for k, read in enumerate(reads) if read.source == node or (node, k) in windows]
+    if own and (node, own[0]) not in windows:
+        _check_recurrence(result, node)
+        windows.update((node, k) for k in (0, *own))
+    wide = [k for k, read in enumerate(reads) if _windowed(read) and k not in own] or [0]
     if count > 1 and count != len(wide):
         raise Unplanned("a shift of a shift")
     sources = {result.whens[reads[k].source] for k in wide}
@@ -387,6 +412,47 @@ def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[i
         raise Unplanned("a shift of channels of unequal width")
     windows.update((node, k) for k in wide)
     result.kept[module] = (source.offset, when.offset)
+
+
+def _keep_recursion(
+    result: Plan, line: ProgramLine, use: Use, windows: set[tuple[int, int]]
+) -> None:
+    """Note what lines keep that need each other's earlier values: they stand at one place."""
+    graph, whens = result.term.graph, result.whens
+    names = [f"{use.path}{name}" for name in line.cycle]
+    nodes = {result.ids[n] for name in names for n in _parts_of(result, name)} & whens.keys()
+    found = {whens[node] for node in nodes}
+    if not nodes or all(when.loop < 0 for when in found):
+        return
+    when = next(iter(found))
+    if len(found) > 1 or len(graph.axes) > 1:
+        raise Unplanned("a recursion whose lines stand at different places")
+    for node in nodes:
+        for k, read in enumerate(graph.nodes[node].reads):
+            source = whens[read.source]
+            if read.source in nodes:
+                windows.add((node, k))
+            elif source.loop == when.loop and source != when and not _windowed(read):
+                raise Unplanned("a recursion over what stands elsewhere")
+    attribute = f"{line.targets[-1]}_recursion"
+    result.kept[use.path + attribute] = when.offset, when.offset
+
+
+def _parts_of(result: Plan, name: str) -> list[str]:
+    """The nodes of a line that belong to it alone, its own first."""
+    return [n for n in (name, *result._children.get(name, ())) if n in result.ids]
+
+
+def _check_recurrence(result: Plan, node: int) -> None:
+    """What keeps its own states is evaluated where its input is: slab by slab, or at a position."""
+    graph, when = result.term.graph, result.whens[node]
+    it, source = graph.nodes[node], result.whens[graph.nodes[node].reads[0].source]
+    if it.grouped:
+        raise Unplanned("a recurrence whose channels are drawn one after another")
+    if source.loop != when.loop or when.loop not in (0, len(graph.axes) - 1):
+        raise Unplanned("a recurrence in another loop than its input")
+    if [axis for axis, _ in result.term.infos[node].grid] != list(result.term.frame.axes):
+        raise Unplanned("a recurrence along some of the axes")
 
 
 def _check(result: Plan, windows: set[tuple[int, int]]) -> None:

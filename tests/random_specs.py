@@ -62,7 +62,9 @@ class Sketch:
         """`given:` with a condition or a node of the slabs above, or nothing."""
         if not self.known + self.above or self.draw.random() < 0.6:
             return ""
-        return f", given: {self.draw.choice(self.known + self.above)}"
+        name = self.draw.choice(self.known + self.above)
+        late = f"({self.axes[0]} - 1)" if name in self.above and self.draw.random() < 0.4 else ""
+        return f", given: {name}{late}"
 
     def shift(self, least: int = 0) -> str:
         """`(time - 1)` or `(row - 1)(col + 1)`: earlier if safe; nothing where `least` is 0."""
@@ -130,7 +132,16 @@ def sequence(draw: random.Random, safe: bool) -> str:
     for _ in range(draw.choice([0, 0, 1, 2])):
         condition(s)
     first_of_sequence(s)
-    ops: list[Grow] = [convolution, convolution, convolution, ahead, early, layers, *ANYWHERE]
+    ops: list[Grow] = [
+        convolution,
+        convolution,
+        convolution,
+        ahead,
+        early,
+        layers,
+        recursion,
+        *ANYWHERE,
+    ]
     for _ in range(draw.randint(1, 5)):
         draw.choice(ops)(s)
     use_conditions(s)
@@ -229,6 +240,7 @@ EVERY_BODY = (
     "    a: {norm: rms}\n    b: {attention: 2}\n    h: x + b\n"
     f"    f: [{{norm: layer}}, {{linear: {WIDTH}}}, silu]\n    out: h + f\n",
     f"    b: {{linear: {WIDTH}, of: x(AXIS - 1)}}\n    out: x + relu(b)\n",
+    f"    b: [{{dropout: 0.5}}, {{lstm: {WIDTH}}}]\n    out: x + b\n",
 )
 SEQUENCE_BODIES = (
     "    f: {conv: 2, dilation: dilation}\n    out: x + tanh(f)\n",
@@ -276,6 +288,53 @@ def attention(s: Sketch) -> None:
         ]
     )
     s.line(f"{{{kind}, of: {source}}}")
+
+
+def recurrence(s: Sketch) -> None:
+    """States from earlier positions; in two directions, with a shift that undoes the second."""
+    source, op = s.node(), s.draw.choice(["lstm", "gru"])
+    inner, outer = s.axes[-1], s.axes[0]
+    states = ["", f", state: {{{inner}: -2}}"]
+    reads = [""]
+    if len(s.axes) == 1:
+        states += [", state: -2..-1", ", state: [-1, -3]"]
+        reads += [", reads: 2", ", reads: {time: -1..0}", ", reads: 2, mask: A"]
+    else:
+        states += [
+            f", state: [{{{outer}: -1}}, {{{inner}: -1}}]",
+            f", state: {{{outer}: -1}}",
+            *[f", state: {{{outer}: -1, {inner}: -1..1}}"] * 3,
+        ]
+    if len(s.axes) == 2:
+        reads += [", reads: 3", ", reads: {row: 1, col: 3}", ", reads: {row: -1, col: -1..1}"]
+    if not s.safe:
+        states.append(f", state: {{{inner}: 1}}")
+        reads.append(f", reads: {{{inner}: 0..1}}")
+    if len(s.axes) > 1 and s.draw.random() < 0.3:
+        state = s.draw.choice([f"[{{{outer}: -1}}, {{{inner}: 1}}]", f"{{{inner}: 1}}"])
+        n = s.hidden(f"{{{op}: {WIDTH}, state: {state}, of: {source}{s.given()}}}")
+        s.line(f"{n}({outer} - 1)")
+        return
+    settings = s.draw.choice(states) + s.draw.choice(reads)
+    s.line(f"{{{op}: {WIDTH}{settings}, of: {source}{s.given()}}}")
+
+
+def recursion(s: Sketch) -> None:
+    """Equations that need their own earlier values."""
+    source, first = s.node(), len(s.lines)
+    own, other = f"n{first}", f"n{first + 1}"
+    late = f"(time - {s.draw.randint(1, 2)})"
+    form = s.draw.randrange(4)
+    if form == 0:
+        s.line(f"tanh({source} + 0.5 * {own}{late})")
+    elif form == 1:
+        s.line(f"0.4 * ({own}{late} or {s.draw.choice(['0.5', source])}) + tanh({source})")
+    elif form == 2:
+        s.hidden(f"{{linear: {WIDTH}, of: {other}{late}{s.given()}}}")
+        s.line(f"tanh({source} + {own})")
+    else:  # the second stands before what it is computed from
+        s.hidden(f"tanh({source}) - 0.5 * {other}{late} * {own}(time - 1)")
+        s.line(f"sigmoid({own}) * {source}(time - 1)")
 
 
 def norm(s: Sketch) -> None:
@@ -376,7 +435,18 @@ def so_far(s: Sketch) -> None:
     s.line(f"{{pool: prefix{s.draw.choice(['', ', kind: max'])}, of: {s.node()}}}")
 
 
-ANYWHERE: list[Grow] = [slower, so_far, attention, norm, pointwise, equation, shifted, apart, table]
+ANYWHERE: list[Grow] = [
+    slower,
+    so_far,
+    attention,
+    recurrence,
+    norm,
+    pointwise,
+    equation,
+    shifted,
+    apart,
+    table,
+]
 
 
 # --- conditions ----------------------------------------------------------------------------------
@@ -399,6 +469,8 @@ def condition(s: Sketch) -> None:
     s.conditions[name] = f"{{{kind}, axes: [{', '.join(clocks)}], known: {known}}}"
     plain = f"{{linear: {WIDTH}, of: {name}{shift_of(s, axes)}}}"
     forms = [plain]
+    if known == "all" and slower == 1:  # along its last axis, backwards
+        forms.append(f"{{gru: {WIDTH}, state: {{{axes[-1]}: 1}}, of: {name}}}")
     if len(s.axes) < 3 and axes == s.axes:
         size = 3 if known == "past" else s.draw.choice([1, 3])
         forms.append(f"{{conv: {size}, to: {WIDTH}, of: {name}}}")
@@ -421,9 +493,9 @@ def condition(s: Sketch) -> None:
         s.known.append(reading)
         return
     slower *= 2 if "stride" in form or "pool" in form else 1
-    if slower > 1 and s.draw.random() < 0.5:
+    if slower > 1 and s.draw.random() < 0.7:
         rates = ", ".join(f"{axis}: {slower}" for axis in axes)
-        op = "up" if known != "all" else s.draw.choice(["up", "deconv"])
+        op = "up" if known != "all" else s.draw.choice(["up", "deconv", "deconv"])
         rates = f"{{{rates}}}" if op == "up" else f"{s.draw.randint(1, 4)}, stride: {{{rates}}}"
         s.lines.append(f"  {reading}_up: {{{op}: {rates}, of: {reading}}}")
         reading = f"{reading}_up"
@@ -497,6 +569,9 @@ def rows_above(s: Sketch) -> None:
             f"{{linear: {WIDTH}, of: {source}}}",
             f"{{norm: layer, of: {source}}}",
             f"{{attention: 2, of: {source}}}",
+            f"{{lstm: {WIDTH}, reads: {{row: -1..0, col: 0..1}}, of: {source}}}",
+            f"{{gru: {WIDTH}, state: {{row: -1, col: -1..1}}, of: {source}}}",
+            f"{{gru: {WIDTH}, state: [{{row: -1}}, {{col: 1}}], of: {source}}}",
             f"tanh({source}) + {s.draw.choice(s.above)}(row - 1)",
         ]
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import pieces_path  # noqa: F401
-from pieces.continuous import Gaussian, LogisticMixture, MixtureOfGaussians
+from pieces.continuous import Gaussian, LogisticMixture, MixtureOfGaussians, StudentT
 from pieces.discrete import Bernoulli, Categorical, DiscretizedLogisticMixture
 
 distributions: Any = torch.distributions  # untyped
@@ -279,6 +279,27 @@ def mixture_of_gaussians(params: Tensor) -> Any:
     return distributions.MixtureSameFamily(distributions.Categorical(logits=params[..., :2]), parts)
 
 
+def test_student_t_density() -> None:
+    head, params = StudentT(3), torch.randn(4, 5, 9).double()
+    mean, scale, degrees = params[..., :3], params[..., 3:6].exp(), params[..., 6:].exp()
+    x = 3 * torch.randn(4, 5, 3).double()
+    reference = distributions.StudentT(degrees, mean, scale).log_prob(x).sum(-1)
+    torch.testing.assert_close(head.log_prob(params, x), reference)
+    assert head.parameters == 9
+
+
+@pytest.mark.parametrize("degrees", [1.0, 2.0])
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_student_t_draws(degrees: float, temperature: float) -> None:
+    """One and two degrees of freedom have distribution functions in closed form."""
+    params = torch.tensor([0.7, -0.3, degrees]).double()
+    params[2] = params[2].log()
+    x = StudentT(1).sample(params.expand(DRAWS, -1), temperature, generator())[..., 0]
+    z = (x - 0.7) / (temperature * params[1].exp())
+    u = 0.5 + torch.atan(z) / torch.pi if degrees == 1 else 0.5 + z / (2 * (2 + z**2).sqrt())
+    assert_uniform(u)
+
+
 def test_mixture_of_gaussians_density() -> None:
     head, params = MixtureOfGaussians(2, 3), torch.randn(50, 14).double()
     x = torch.randn(50, 3).double()
@@ -364,6 +385,7 @@ HEADS: list[tuple[Any, Callable[[], Tensor]]] = [
     (Bernoulli(), lambda: torch.randint(0, 2, (2, 3))),
     (DiscretizedLogisticMixture(2, 16), lambda: torch.randint(0, 16, (2, 3))),
     (Gaussian(2), lambda: torch.randn(2, 3, 2)),
+    (StudentT(2), lambda: torch.randn(2, 3, 2)),
     (MixtureOfGaussians(2, 2), lambda: torch.randn(2, 3, 2)),
     (LogisticMixture(2), lambda: torch.randn(2, 3, 1)),
 ]

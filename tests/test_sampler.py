@@ -36,17 +36,25 @@ PAPERS = {path.stem: path for path in sorted(FOLDER.glob("specs_papers/*.yaml"))
 SMALL_PAPERS: dict[str, dict[str, Any]] = {
     "arch": {},
     "bytenet": {"d": 3, "sets": 1},
+    "elman": {"n": 5},
+    "garch": {},
     "llama": {
         "d": 8, "heads": 4, "kv_heads": 2, "inner": 9, "depth": 2, "vocabulary": 300,
     },
+    "lstm_lm": {"width": 5},
+    "video_pixel_network": {"c": 3},
 }  # fmt: skip
 """The params that make those published models small that have code."""
 REPLAYED: dict[str, dict[str, Any]] = {
+    "arma": {},
+    "pixelrnn_diagonal_bilstm": {"h": 3},
+    "row_lstm": {"h": 3},
     "wavenet_context": {"width": 4, "skip_width": 4, "context_width": 3},
 }
-"""The same for those that have a slower clock of what is drawn: one forward a position."""
+"""Those without a schedule: a recursion whose lines stand at different positions, recurrences whose
+channels are drawn one after another, a slower clock of what is drawn."""
 NAMES = [*SMALL, *FILES, *SMALL_PAPERS]
-LENGTHS = {"time": 13, "row": 5, "col": 4}
+LENGTHS = {"time": 13, "frame": 3, "row": 5, "col": 4}
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
 
@@ -73,12 +81,27 @@ def test_a_sampler_is_derived(name: str) -> None:
     assert case(name).derived
 
 
-@pytest.mark.parametrize("name", REPLAYED)
-def test_a_slower_clock_of_what_is_drawn_is_replayed(name: str) -> None:
-    assert not case(name).derived
+def test_a_chain_reads_what_stands_ahead_of_it_late() -> None:
+    """`early` is needed a position ahead; the chain's first layer reads it at its own."""
+    this = of_text(
+        "name: drawn\nvariables:\n  y: {features: 1, axes: [time]}\ngenerate: y\nnetwork:\n"
+        "  early: {linear: 4, of: y(time - 2)}\n"
+        "  chain: [{linear: 4, of: early}, gelu, {linear: 4}]\n"
+        "  ahead: {conv: {time: 0..1}, of: early}\n"
+        "  out: tanh(chain + ahead)\nhead: gaussian\n"
+    )
+    assert this.derived
+    assert difference(this) < EXACT
 
 
-@pytest.mark.parametrize("name", [*NAMES, *REPLAYED])
+@pytest.mark.parametrize("name", sorted(REPLAYED))
+def test_a_sampler_that_replays(name: str) -> None:
+    this = make_case(PAPERS[name], params=REPLAYED[name], lengths={"row": 3, "col": 2, "time": 6})
+    assert not this.derived
+    assert difference(this) < EXACT
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_steps_equal_the_forward(name: str) -> None:
     assert difference(case(name)) < EXACT
 

@@ -17,7 +17,7 @@ from stepwise import EXACT, Case, Draws, calm, difference, make_case, one_thread
 
 from arspec import compiler
 
-COUNT = 180
+COUNT = 300
 MORE = 4000
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -88,6 +88,13 @@ OCCUR = {
     "grouped queries": r"kv_heads",
     "linear biases": r"alibi",
     "strict attention": r"attention: 2, mask: A",
+    "recursions by equation": r"(n\d+): [^\n]*\b\1\(time",
+    "recurrences": r"\{(lstm|gru): ",
+    "recurrences with two states": r"\{(lstm|gru): 4, state: (\[|-2\.\.)",
+    "recurrences of rows": r"\{(lstm|gru): 4, state: \{row: -1, col: -1\.\.1",
+    "recurrences with a window": r"\{(lstm|gru): 4[^}]*reads: ",
+    "recurrences given something": r"\{(lstm|gru): 4.*, given",
+    "recurrences of a condition": r"\{gru: 4, state: \{\w+: 1\}, of: c\d",
     "slower clocks": r"(time|row|frame) / \d",
     "repetition written": r"\{up: ",
     "known whole": r"known: all",

@@ -9,12 +9,13 @@ from typing import Any
 from arspec.diagnostics import Diagnostic, SpecError, refuse
 from arspec.equations import Term, shift_reason
 from arspec.expansion.applied import outputs_of
+from arspec.expansion.cycles import ordered
 from arspec.expansion.ops import Ops
 from arspec.expressions import Expr
 from arspec.expressions import names as names_in
 from arspec.layers import Op, Use
 from arspec.names import local
-from arspec.program import Instance, Missing, Module, ProgramLine
+from arspec.program import Instance, Module, ProgramLine
 from arspec.scope import Scope
 from arspec.source import Path
 from arspec.spec import Body, Line
@@ -44,11 +45,12 @@ class Lines(Ops):
         unknown = Info((), Features(1, "1"))
         guess = dict.fromkeys(names, unknown)
         base = dict(scope.values)
-        for attempt in range(8):
+        settled = False  # what was guessed holds: now it may be judged
+        for _ in range(16):
             del self.drafts[start:]
             instance.lines.clear()
             instance.missing.clear()
-            scope.values, scope.guessing = dict(base), attempt == 0
+            scope.values, scope.guessing = dict(base), not settled
             scope.recursive.clear()
             held = {n: self.node(f"{path}{n}", body.span, guess[n], ()) for n in sorted(names)}
             self.held.update(held.values())
@@ -59,9 +61,10 @@ class Lines(Ops):
                 for n, v in scope.values.items()
                 if n in names
             }
-            if all(found[n] == guess[n] for n in scope.recursive):
+            holds = all(found[n] == guess[n] for n in scope.recursive)
+            if holds and settled:
                 break
-            guess = found
+            guess, settled = found, holds
         real = {
             held[n]: v.node for n, v in scope.values.items() if n in names and isinstance(v, Ref)
         }
@@ -71,7 +74,12 @@ class Lines(Ops):
                 replace(read, source=real.get(read.source, read.source)) for read in reads
             )
             self.drafts[i] = (*rest, moved)  # type: ignore[assignment]
-        instance.missing.append(Missing("a recursion by equation", body.span))
+        values = [outputs_of(value) for value in scope.values.values()]
+        members = [m for v in values for m in (v.members if isinstance(v, Group) else (v,))]
+        refs = [ref for ref in members if isinstance(ref, Ref)]
+        grids = {ref.code: ref.info.grid for ref in [*refs, *self.shared.variables.values()]}
+        instance.lines[:], missing = ordered(instance.lines, grids)
+        instance.missing += missing
         return output
 
     def _refers_ahead(self, body: Body, names: set[str]) -> bool:

@@ -21,7 +21,7 @@ from arspec.expressions import Expr, text
 from arspec.expressions import names as names_in
 from arspec.graph import UPTO, Read
 from arspec.layers import Facts, Op, Site, Weighted
-from arspec.marks import KEEPS, SHIFT, first, hoisted, named
+from arspec.marks import GIVEN, KEEPS, SHIFT, first, hoisted, named
 from arspec.program import Instance, Missing, Module
 from arspec.scope import Scope
 from arspec.source import Path
@@ -53,6 +53,7 @@ class _Given:
     module: Module
     code: str
     parameters: int
+    shifts: tuple[Module, ...] = ()  # of what is given
 
 
 PLAIN = Op()  # an op without settings: its input is the line above
@@ -171,7 +172,8 @@ class Ops(Settings):
         own = ""
         if isinstance(source, Ref) and source.code.isidentifier() and source.info.grid == info.grid:
             own = source.code
-        givens = self._givens(op, path, span, scope, name, attribute, info, instance, own)
+        onto = info if facts.given is None else replace(info, features=facts.given)
+        givens = self._givens(op, path, span, scope, name, attribute, onto, instance, own)
         if givens and not op.latent:
             reads += [read for given in givens for read in given.reads]
             due = max(info.due, *(given.due for given in givens))
@@ -195,9 +197,13 @@ class Ops(Settings):
             modules.append(Module(attribute, facts.construct))
         modules += [Module(*helper) for helper in facts.helpers]
         for given in givens:
-            modules.append(given.module)
-            code = f"{code} + {given.code}"
+            modules += [*given.shifts, given.module]
             parameters += given.parameters
+        if facts.given is None:
+            code = " + ".join([code, *(given.code for given in givens)])
+        else:
+            terms = " + ".join(given.code for given in givens)
+            code = code.replace(GIVEN, f", {terms}" if terms else "")
         return _Made(node, facts, code, tuple(modules), parameters)
 
     def _limit(self, axis: str, size: int) -> None:
@@ -282,26 +288,30 @@ class Ops(Settings):
             value: Any = self._evaluator(scope).value(expr)
             value = outputs_of(value)
             where = self.spec.span(at)
-            if isinstance(value, Term):
-                value = self._hoisted(value, f"{name}.given{i}", where, attribute, instance)
-            members = value.members if isinstance(value, Group) else (value,)
             label = _first_name(expr)
+            shifts: tuple[Module, ...] = ()
+            if isinstance(value, Term):
+                own_attribute = f"{attribute}_{label}"
+                shifts = self._modules(value, own_attribute)
+                value = self._hoisted(value, f"{name}.given{i}", where, own_attribute, instance)
+            members = value.members if isinstance(value, Group) else (value,)
             for j, member in enumerate(members):
                 if not isinstance(member, Ref):
                     self._fail(where, f"`{text(expr)}` is not a node")
+                if scope.guessing and not dict(member.info.grid).keys() <= dict(info.grid).keys():
+                    continue  # the axes of a recursion are not known yet
                 suffix = label if len(members) == 1 else f"{label}{j}"
-                result.append(
-                    self._given(
-                        op,
-                        member,
-                        f"{attribute}_{suffix}",
-                        f"{name}_{suffix}",
-                        where,
-                        info,
-                        own,
-                        instance,
-                    )
+                made = self._given(
+                    op,
+                    member,
+                    f"{attribute}_{suffix}",
+                    f"{name}_{suffix}",
+                    where,
+                    info,
+                    own,
+                    instance,
                 )
+                result.append(replace(made, shifts=shifts))
         return result
 
     def _given(

@@ -45,4 +45,5 @@ class StudentT(Head):
     def facts(self, drawn: Drawn, components: Num) -> HeadFacts:
         features = drawn.count
         size = Num(3 * int(features.value), product_text(3, features.text))
-        return HeadFacts(size, False, "", "`student_t`")
+        missing = None if components.value == 1 else "a mixture of Student's t"
+        return HeadFacts(size, False, f"StudentT({features.text})", missing)

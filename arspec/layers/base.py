@@ -114,6 +114,8 @@ class Facts:
     `reads` gives the reach of each input slot. `construct` is the Python text that builds its
     module (None: it has none), `call` the text of its value, where ``{self}`` stands for that
     module. `missing` names what has no code yet. `state` are reaches of the node on itself.
+    `given`: what projections of what is given are added to, if not to the value; then `call` takes
+    them where it has the mark `GIVEN`.
     """
 
     grid: Grid
@@ -126,6 +128,7 @@ class Facts:
     operations: int | None = None  # multiply-adds per position; None: one for each parameter
     missing: str | None = None
     state: tuple[Reach, ...] = ()
+    given: Features | None = None
     mask: str = ""
     batched: bool = True
     table: int = 0  # of an embedding: how many symbols have a row in its weight

@@ -193,7 +193,7 @@ class ShiftCache(GridCache):
         return y
 
 
-def box(spans: Sequence[Span], dilation: Sequence[int]) -> list[Offset]:
+def taps_in(spans: Sequence[Span], dilation: Sequence[int]) -> list[Offset]:
     """The taps of a window, in the order of its weight."""
     axes = zip(spans, dilation, strict=True)
     return list(product(*(range(low, high + 1, step) for (low, high), step in axes)))
@@ -213,7 +213,7 @@ class WindowCache(GridCache):
         layout: Sequence[int] = (),
         outputs: Sequence[int] = (),
     ) -> None:
-        taps, single = box(spans, dilation), len(output) >= len(spans)
+        taps, single = taps_in(spans, dilation), len(output) >= len(spans)
         matrix = weight.flatten(2).permute(2, 1, 0)  # by taps and inputs
         live = matrix.flatten(1).ne(0).any(1).tolist()
         if single and any(live):  # taps that a mask hides are not read

@@ -43,6 +43,44 @@ class Gaussian:
         return means + temperature * log_scales.exp() * noise
 
 
+class StudentT:
+    """Independent Student's t. Parameters: (..., 3 * features): means, log scales, log degrees.
+
+    x: (..., features); its log-density is summed over the features.
+    """
+
+    def __init__(self, features: int) -> None:
+        self.features = features
+        self.parameters = 3 * features
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        params = params.to(torch.promote_types(params.dtype, torch.float32))
+        means, log_scales, log_degrees = params.chunk(3, dim=-1)
+        degrees = log_degrees.exp()
+        z = (x - means) * torch.exp(-log_scales)
+        constant = torch.lgamma((degrees + 1) / 2) - torch.lgamma(degrees / 2)
+        constant = constant - 0.5 * (log_degrees + math.log(math.pi)) - log_scales
+        return (constant - (degrees + 1) / 2 * torch.log1p(z**2 / degrees)).sum(-1)
+
+    def sample(
+        self,
+        params: Tensor,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """By the polar method (Bailey 1994). Temperature multiplies the scales."""
+        params = params.to(torch.promote_types(params.dtype, torch.float32))
+        means, log_scales, log_degrees = params.chunk(3, dim=-1)
+        u, angle = torch.rand(
+            (2, *means.shape), dtype=means.dtype, device=means.device, generator=generator
+        )
+        u, degrees = 1 - u, log_degrees.exp()  # u in (0, 1]
+        tail = (-2 / degrees * torch.log(u)).clamp(max=80)  # finite in float32
+        radius = torch.sqrt(degrees * torch.expm1(tail))
+        z = radius * torch.cos(2 * math.pi * angle)
+        return means + temperature * log_scales.exp() * z
+
+
 class MixtureOfGaussians:
     """Mixture of diagonal normals (Bishop 1994, mixture density networks). x: (..., features).
 

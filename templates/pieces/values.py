@@ -80,3 +80,9 @@ def shift_or(x: Tensor, axis: int, by: int, outside: Tensor) -> Tensor:
 def gaussian_parameters(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     """Means and log scales side by side: (..., 2 * features), at every position of x."""
     return torch.cat((mean.expand_as(x), scale.log().expand_as(x)), dim=-1)
+
+
+def student_t_parameters(x: Tensor, mean: Tensor, scale: Tensor, df: Tensor) -> Tensor:
+    """Means, log scales and log degrees of freedom: (..., 3 * features), at every position of x."""
+    parts = (mean, scale.log(), df.log())
+    return torch.cat([part.expand_as(x) for part in parts], dim=-1)

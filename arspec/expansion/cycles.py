@@ -1,0 +1,230 @@
+"""Recursions by equation: lines that need each other's earlier values, position by position.
+
+The lines of one cycle become one statement, a loop over time around a function for one position:
+
+    def h_at(earlier: Past, a_t: Tensor) -> tuple[Tensor, ...]:
+        b = self.b(earlier(0, 1))
+        h = torch.tanh(a_t + b)
+        return b, h
+
+    b, h = self.h_recursion(h_at, a, past=past)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from arspec.marks import FIRST, KEPT, PASSED, argument, plain
+from arspec.program import Missing, Module, ProgramLine
+from arspec.values import Grid
+
+_WORD = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
+_SHIFT = re.compile(r"Shift(?:Or)?\((\d+)\)")
+
+
+@dataclass
+class _Position:
+    """What one position computes: statements, and what comes from outside them."""
+
+    taken: Collection[str]
+    statements: list[str] = field(default_factory=list)
+    shifts: list[str] = field(default_factory=list)  # of other nodes: computed for all positions
+    modules: list[Module] = field(default_factory=list)
+    depth: int = 1  # how far back its own values are read
+
+
+class _NoCode(Exception):
+    """A cycle through something that a loop over time cannot hold."""
+
+
+def ordered(
+    lines: Sequence[ProgramLine], grids: Mapping[str, Grid]
+) -> tuple[list[ProgramLine], list[Missing]]:
+    """The lines such that each comes after what it needs, those of a cycle as one.
+
+    `grids`: of every name that they can read.
+    """
+    needs = [_needs(line, lines) for line in lines]
+    result: list[ProgramLine] = []
+    missing: list[Missing] = []
+    taken = {*grids, *(word for line in lines for word in (*_words(line), *_made(line)))}
+    values = {*grids, *(word for line in lines for word in _made(line))}
+    done: set[int] = set()
+
+    def place(i: int) -> None:
+        if i in done:
+            return
+        cycle = sorted(j for j in needs[i] if i in needs[j]) or [i]
+        done.update(cycle)
+        for j in sorted(set().union(*(needs[k] for k in cycle)) - set(cycle)):
+            place(j)
+        members = [lines[j] for j in cycle]
+        if i not in needs[i]:
+            result.extend(members)
+            return
+        try:
+            result.append(_looped(members, grids, taken, values))
+        except _NoCode:
+            missing.append(Missing("a recursion by equation through such a line", members[0].span))
+            result.extend(members)
+
+    for i in range(len(lines)):
+        place(i)
+    return result, missing
+
+
+def _words(line: ProgramLine) -> set[str]:
+    text = [line.code, *line.before]
+    if line.use is not None:
+        text += [code for call in line.use.calls for code in call.inputs.values()]
+        text += line.use.zipped.values()
+    words = set(_WORD.findall(plain(" ".join(text))))
+    return words - set(_made(line)) if line.use is not None else words  # what repetitions hand on
+
+
+def _needs(line: ProgramLine, lines: Sequence[ProgramLine]) -> set[int]:
+    """The lines that a line depends on, in any number of steps."""
+    makers = {target: j for j, other in enumerate(lines) for target in _made(other)}
+    found: set[int] = set()
+    open_ = {makers[word] for word in _words(line) & makers.keys()}
+    while open_:
+        found |= open_
+        words = set().union(*(_words(lines[j]) for j in open_))
+        open_ = {makers[word] for word in words & makers.keys()} - found
+    return found
+
+
+def _made(line: ProgramLine) -> tuple[str, ...]:
+    if line.use is None:
+        return line.targets
+    exported = {
+        f"{line.use.attribute}_{target}"
+        for call in line.use.calls
+        for inner in call.instance.lines
+        for target in inner.targets
+    }
+    return (*line.use.carried, *exported)
+
+
+def _looped(
+    cycle: Sequence[ProgramLine],
+    grids: Mapping[str, Grid],
+    taken: Collection[str],
+    values: Collection[str],
+) -> ProgramLine:
+    """The lines of a cycle as one statement."""
+    main = cycle[-1]
+    if any(line.use or line.before or len(line.targets) != 1 for line in cycle):
+        raise _NoCode
+    if len({line.grid for line in cycle}) > 1 or len(main.grid) != 1 or not main.batched:
+        raise _NoCode
+    targets = [line.targets[0] for line in cycle]
+    earlier = _free("earlier", taken)
+    position = _Position(taken)
+    for line in _computable(cycle, targets):
+        _add(position, line, targets, earlier)
+    inside = " ".join(position.statements)
+    own = {s.partition(" = ")[0] for s in position.shifts}
+    inputs = [
+        word
+        for word in dict.fromkeys(_WORD.findall(inside))
+        if word in own or (word not in targets and grids.get(word) == main.grid)
+    ]
+    others = set(_WORD.findall(inside)) & set(values) - {*inputs, *targets}
+    if not inputs or any(grids.get(word, main.grid) for word in others):
+        raise _NoCode  # lists, other clocks
+    name, attribute = f"{main.targets[0]}_at", f"{main.targets[0]}_recursion"
+    function = _function(_free(name, taken), earlier, position, inputs, targets, taken)
+    widths = ", ".join(line.width for line in cycle)
+    depth = f", depth={position.depth}" if position.depth > 1 else ""
+    code = f"self.{attribute}({','.join([_free(name, taken), *inputs])}{PASSED})"
+    return ProgramLine(
+        main.name,
+        main.span,
+        tuple(targets),
+        code if len(targets) > 1 else f"{code}[0]",
+        (*position.modules, Module(attribute, f"Recursion([{widths}]{depth})")),
+        main.grid,
+        main.width if len({line.width for line in cycle}) == 1 else "",
+        before=(*position.shifts, function),
+        parameters=sum(line.parameters for line in cycle),
+        node=main.node,
+        cycle=tuple(line.name for line in cycle),
+    )
+
+
+def _function(
+    name: str,
+    earlier: str,
+    position: _Position,
+    inputs: Sequence[str],
+    targets: Sequence[str],
+    taken: Collection[str],
+) -> str:
+    """The text of the function for one position; its inputs there have names of their own."""
+    here = {word: _free(f"{word}_t", taken) for word in inputs}
+    arguments = "".join(f", {word}: Tensor" for word in here.values())
+    values = ", ".join(targets) if len(targets) > 1 else f"({targets[0]},)"
+    lines = [_WORD.sub(lambda m: here.get(m[0], m[0]), s) for s in position.statements]
+    body = "".join(f"\n            {line}" for line in [*lines, f"return {values}"])
+    return f"def {name}({earlier}: Any{arguments}) -> tuple[Tensor, ...]:{body}\n"
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _computable(cycle: Sequence[ProgramLine], targets: Sequence[str]) -> list[ProgramLine]:
+    """The lines of one position in an order in which each has what it needs of that position."""
+    waiting, result = list(cycle), list[ProgramLine]()
+    while waiting:
+        open_ = {line.targets[0] for line in waiting}
+        ready = next((x for x in waiting if not open_ & _now(x, targets)), None)
+        if ready is None:
+            raise _NoCode
+        waiting.remove(ready)
+        result.append(ready)
+    return result
+
+
+def _now(line: ProgramLine, targets: Sequence[str]) -> set[str]:
+    """What a line reads of its own position."""
+    position = _Position(())
+    _add(position, line, targets, "")
+    return set(_WORD.findall(position.statements[0].partition(" = ")[2]))
+
+
+def _add(position: _Position, line: ProgramLine, targets: Sequence[str], earlier: str) -> None:
+    """A line's statement, its shifts of the cycle's own values replaced by `earlier`."""
+    code = line.code
+    if FIRST.search(code):
+        raise _NoCode
+    modules = {module.attribute: module for module in line.modules}
+    while match := KEPT.search(code):
+        start, end = argument(code, match.start())
+        called = re.search(r"self\.(\w+)\($", plain(code[:start]))
+        read, close = plain(code[start:end]), match.end() + 1
+        if called is None or called[1] not in modules:
+            raise _NoCode
+        by = _SHIFT.fullmatch(modules[called[1]].construct)
+        if by is None:
+            raise _NoCode
+        if read in targets:
+            del modules[called[1]]
+            rest = code[end : match.start()]  # what stands outside the grid
+            position.depth = max(position.depth, int(by[1]))
+            made = f"{earlier}({targets.index(read)}, {by[1]}{rest})"
+        elif set(_WORD.findall(read)) & set(targets):
+            raise _NoCode
+        else:
+            late = f"{read}_before{by[1] if by[1] != '1' else ''}"
+            made = _free(late if read.isidentifier() else f"{called[1]}_value", position.taken)
+            begin = code.rindex(f"self.{called[1]}(", 0, start)
+            position.shifts.append(f"{made} = {code[begin:close]}")
+        code = code[: code.rindex(f"self.{called[1]}(", 0, start)] + made + code[close:]
+    position.modules += modules.values()
+    position.statements.append(f"{line.targets[0]} = {plain(code)}")

@@ -1,0 +1,132 @@
+"""Recursions by equation: against plain loops, and their steps against the forward."""
+
+import io
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from stepwise import EXACT, Case, difference, make_case, of_text, one_thread
+from torch import Tensor, nn
+
+from arspec import compiler
+from arspec.diagnostics import SpecError
+
+pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+PAPERS = Path(__file__).parent / "specs_papers"
+CLOSE = 1e-12
+
+
+def paper(name: str, **params: Any) -> Case:
+    return make_case(PAPERS / f"{name}.yaml", params=params, lengths={"time": 12})
+
+
+def worst(this: Case) -> float:
+    """The largest difference between steps behind any prompt and the forward."""
+    return max(difference(this, slabs) for slabs in range(this.shape[0]))
+
+
+def parameters(this: Case) -> Tensor:
+    with torch.no_grad():
+        params: Tensor = this.model(this.x)
+    return params
+
+
+def test_arma() -> None:
+    """Box and Jenkins: level(t) = c + phi1 y(t-1) + phi2 y(t-2) + theta error(t-1)."""
+    this = paper("arma")
+    m: Any = this.model
+    with torch.no_grad():
+        m.theta.mul_(0.3)
+    found = parameters(this)
+    c, phi1, phi2, theta = (p.item() for p in (m.c, m.phi1, m.phi2, m.theta))
+    for row, y in enumerate(this.x[:, 0].tolist()):
+        error = 0.0
+        for t in range(len(y)):
+            level = c + phi1 * (y[t - 1] if t else 0) + phi2 * (y[t - 2] if t > 1 else 0)
+            level += theta * error
+            error = y[t] - level
+            assert abs(found[row, t, 0].item() - level) < CLOSE
+    assert not this.derived  # its two lines stand at different positions
+    assert worst(this) < EXACT
+
+
+def test_garch() -> None:
+    """Bollerslev: h(t) = omega + alpha shock(t-1)^2 + beta h(t-1), h(-1) its mean."""
+    this = paper("garch")
+    m: Any = this.model
+    found = parameters(this)
+    mu, omega, alpha, share, nu = (
+        x.item() for x in (m.mu, m.omega(), m.alpha(), m.share(), m.nu())
+    )
+    beta = share * (1 - alpha)
+    for row, r in enumerate(this.x[:, 0].tolist()):
+        variance = omega / (1 - alpha - beta)
+        for t in range(len(r)):
+            shock = r[t - 1] - mu if t else 0.0
+            variance = omega + alpha * shock**2 + beta * variance
+            scale = (variance * (nu - 2) / nu) ** 0.5
+            wanted = torch.tensor([mu, math.log(scale), math.log(nu)], dtype=torch.float64)
+            assert (found[row, t] - wanted).abs().max() < CLOSE
+    assert this.derived
+    assert worst(this) < EXACT
+
+
+def test_elman_is_a_plain_network_of_torch() -> None:
+    this = paper("elman", n=5)
+    m: Any = this.model
+    other = nn.RNN(5, 5, batch_first=True).double()
+    with torch.no_grad():
+        other.weight_ih_l0.copy_(m.a.weight)
+        other.weight_hh_l0.copy_(m.b.weight)
+        other.bias_ih_l0.copy_(m.b.bias)
+        other.bias_hh_l0.zero_()
+        wanted = m.head(other(m.x_shift(m.x(this.x)))[0])
+    assert (parameters(this) - wanted).abs().max() < CLOSE
+    assert this.derived
+    assert worst(this) < EXACT
+
+
+START = """name: drawn
+variables:
+  y: {classes: 5, axes: [time]}
+  c: {features: 2, axes: [time], known: all}
+generate: y
+"""
+BODIES = {
+    "two positions back": "network:\n  s: {embed: 4, of: y(time - 1)}\n"
+    "  out: tanh(s + 0.5 * out(time - 2))\n",
+    "in the order of need": "network:\n  b: tanh(a(time - 1)) + d\n  a: sigmoid(b) * s(time - 1)\n"
+    "  d: {linear: 4, of: c}\n  s: {embed: 4, of: y(time - 1)}\n  out: a + b\n",
+    "no cycle after all": "network:\n  b: tanh(a(time - 1))\n  a: {embed: 4, of: y}\n  out: b\n",
+    "outside": "network:\n  s: {embed: 4, of: y(time - 1)}\n  z: {weight: 4}\n"
+    "  out: tanh(s + (out(time - 1) or z) * (out(time - 3) or s))\n",
+    "given": "network:\n  s: {embed: 4, of: y(time - 1)}\n"
+    "  b: {linear: 4, of: h(time - 1), given: [c, s]}\n  h: tanh(s + b)\n",
+    "in blocks": "blocks:\n  layer(x):\n    b: {linear: 4, of: h(time - 1)}\n    h: tanh(x + b)\n"
+    "network:\n  s: {embed: 4, of: y(time - 1)}\n  out: {use: layer, repeat: 2}\n",
+    "names": "network:\n  earlier: {embed: 4, of: y(time - 1)}\n  earlier_t: {linear: 4, of: c}\n"
+    "  out: tanh(earlier + earlier_t + 0.5 * out(time - 1))\n",
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_steps_equal_the_forward(name: str) -> None:
+    body = BODIES[name]
+    if "c" not in re.findall(r"\bc\b", body):
+        body += "  end: {linear: 4, given: c}\n"
+    this = of_text(f"{START}{body}head: categorical\n")
+    assert this.derived
+    assert worst(this) < EXACT
+
+
+def test_what_a_loop_over_time_cannot_hold_is_refused() -> None:
+    text = (
+        f"{START}network:\n  s: {{embed: 4, of: y(time - 1), given: c}}\n"
+        "  b: {use: layer, of: h(time - 1)}\n  h: tanh(s + b)\nhead: categorical\n"
+        "blocks:\n  layer(x):\n    out: {linear: 4}\n"
+    )
+    with pytest.raises(SpecError, match="AR501"):
+        compiler.emit(compiler.analyse("-", {}, io.StringIO(text)))
