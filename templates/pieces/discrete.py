@@ -12,12 +12,13 @@ def draw(logits: Tensor, temperature: float, generator: torch.Generator | None) 
     """An index from softmax(logits / temperature), by its distribution function; 0: the largest."""
     if temperature == 0:
         return logits.argmax(-1)
-    below = F.softmax(logits / temperature, dim=-1).cumsum(-1)
+    if temperature != 1:
+        logits = logits / temperature
+    below = logits.softmax(-1).cumsum(-1)
     total = below[..., -1:]
     uniform = torch.rand(total.shape, dtype=total.dtype, device=total.device, generator=generator)
-    # Below the total even after rounding, so that an index of probability 0 is never drawn.
-    value = torch.minimum(uniform * total, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(below, value, right=True)[..., 0]
+    # In (0, total]: the first index that gets as far is never one of probability 0.
+    return torch.searchsorted(below, (1 - uniform) * total)[..., 0]
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

@@ -236,7 +236,7 @@ class State:
             return self.evaluate(model, x)
         make = replayed
         if self.compiles and kind[:2] == (self.lag, 0):
-            make = partial(compiled, moving=self.moving())
+            make = partial(compiled, moving=self.moving)
         params = self.tapes.step((model.training, *kind), x, partial(self.evaluate, model), make)
         self.opened = self.closed | self.opened  # a tape has renewed their tensors
         return params

@@ -5,7 +5,7 @@ tensors, so the calls that one step makes, each with its result where it was, ma
 """
 
 import operator
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -146,12 +146,19 @@ def again(call: Call) -> Callable[[], Any]:
     if call.name == "linear":
         x, weight, *bias = args
         flat, out = x.reshape(-1, x.shape[-1]), result.view(-1, result.shape[-1])
+        if len(flat) == 1 and len(weight) > 2 * len(weight.t()):  # faster if packed by inputs
+            weight = weight.t().contiguous().t()
         if storage(flat) == storage(x) and bias and bias[0] is not None:
             return partial(torch.addmm, bias[0], flat, weight.t(), out=out)
         if storage(flat) == storage(x):
             return partial(torch.mm, flat, weight.t(), out=out)
     if call.name == "relu":
         return partial(torch.clamp_min, args[0], 0, out=result)
+    if call.name == "to":
+        return partial(result.copy_, args[0])
+    if call.name == "one_hot":
+        symbols = torch.arange(result.shape[-1], device=result.device)
+        return partial(torch.eq, args[0].unsqueeze(-1), symbols, out=result)
     if call.name in PRODUCTS:
         return partial(getattr(torch, call.name), *args, **kwargs, out=result)
     if call.name in SLOW:
@@ -208,45 +215,66 @@ ROWS = {
 }
 
 
-def compiled(step: Step, moving: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
+def compiled(step: Step, moving: Callable[[], list[Tensor]]) -> Callable[[Tensor], Tensor]:
     """The same by torch.compile, as one graph. `moving`: what changes from step to step."""
-    graph = Graph(step, set(map(storage, moving)))
-    code = str(graph.module.graph), *((t.shape, t.stride(), t.dtype, t.device) for t in graph.given)
-    if code not in Graph.compiled:  # one for all states
-        options: Any = {
-            "cpp_wrapper": True
-        }  # else calling it would take as long as what it computes
-        Graph.compiled[code] = torch.compile(graph.module, fullgraph=True, options=options)
-    return partial(Graph.compiled[code], *graph.given)
+    groups = outside(step, set(map(storage, moving())))
+    key = signature(step, groups)
+    if key not in Graph.compiled:  # one for all states
+        options: Any = {"cpp_wrapper": True}  # else calling it takes as long as what it computes
+        module = Graph(step, groups).module
+        Graph.compiled[key] = torch.compile(module.forward, fullgraph=True, options=options)
+    given = [group[0] if len(group) == 1 else torch.stack(group) for group in groups]
+    return partial(Graph.compiled[key], *given)
+
+
+def outside(step: Step, moving: set[int]) -> list[list[Tensor]]:
+    """The tensors that a step finds. Those that never change are grouped by their shape.
+
+    Such a group is given as one tensor, for a call costs by the number of its arguments.
+    """
+    known, alike = {id(step.x)}, dict[Hashable, list[Tensor]]()
+    for call in step.calls:
+        for t in call.inputs:
+            if id(t) not in known:
+                own = id(t) if storage(t) in moving else (t.shape, t.stride(), t.dtype)
+                alike.setdefault(own, []).append(t)
+                known.add(id(t))
+        known.update(map(id, call.outputs))
+    return list(alike.values())
+
+
+def signature(step: Step, groups: list[list[Tensor]]) -> str:
+    """A text that is the same for steps that compile to the same."""
+    found = [t for group in groups for t in group]
+    numbers = {id(t): number for number, t in enumerate([step.x, *found])}
+
+    def said(value: Any) -> str:
+        if isinstance(value, list | tuple):
+            return f"[{','.join(map(said, value))}]"
+        return f"t{numbers[id(value)]}" if isinstance(value, Tensor) else repr(value)
+
+    lines = [f"{list(map(len, groups))}"]
+    lines += [f"{t.shape} {t.stride()} {t.dtype} {t.device}" for t in [step.x, *found]]
+    for call in step.calls:
+        lines.append(f"{call.name}{said([call.args, *call.kwargs.items()])}")
+        for t in call.outputs:
+            numbers[id(t)] = len(numbers)
+    return "\n".join(lines)
 
 
 class Graph:
-    """A recorded step as a graph: `module(*given, x)` gives the parameters.
+    """A recorded step as a graph: `module(*given, x)` gives the parameters."""
 
-    Weights of one shape are given as one tensor: a call costs by the number of its arguments.
-    """
+    compiled: ClassVar[dict[str, Callable[..., Tensor]]] = {}
 
-    compiled: ClassVar[dict[Hashable, Callable[..., Tensor]]] = {}
-
-    def __init__(self, step: Step, moving: set[int]) -> None:
-        self.graph, self.given = fx.Graph(), list[Tensor]()
+    def __init__(self, step: Step, groups: list[list[Tensor]]) -> None:
+        self.graph = fx.Graph()
         self.nodes: dict[int, fx.Node] = {}
-        known = {id(step.x)}
-        alike: dict[Hashable, list[Tensor]] = {}
-        for call in step.calls:
-            for t in call.inputs:
-                if id(t) not in known:
-                    own = id(t) if storage(t) in moving else (t.shape, t.stride(), t.dtype)
-                    alike.setdefault(own, []).append(t)
-                    known.add(id(t))
-            known.update(map(id, call.outputs))
-        for group in alike.values():
-            self.given.append(group[0] if len(group) == 1 else torch.stack(group))
-            argument = self.graph.placeholder(f"given_{len(self.given)}")
+        for number, group in enumerate(groups):
+            argument = self.graph.placeholder(f"given_{number}")
             for k, t in enumerate(group):
-                picked = (argument, k)
                 one = len(group) == 1
-                self.nodes[id(t)] = argument if one else self.call(operator.getitem, *picked)
+                self.nodes[id(t)] = argument if one else self.call(operator.getitem, argument, k)
         self.nodes[id(step.x)] = self.graph.placeholder("x")
         for call in step.calls:
             if call.outputs or call.in_place:
