@@ -1,0 +1,142 @@
+"""Recorded steps: that they are made, that they are right, and that they compile to one graph."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from shipped import SMALL, small_spec
+from stepwise import EXACT, Case, Draws, calm, make_case, of_text, one_thread
+from torch import Tensor
+
+FOLDER = Path(__file__).parent
+FILES = {path.stem: path for path in sorted(FOLDER.glob("specs/*.yaml"))}
+LENGTHS = {"time": 28, "frame": 5, "row": 7, "col": 5}
+
+pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+
+
+def case(name: str) -> Case:
+    spec: Any = small_spec(name) if name in SMALL else FILES[name]
+    return calm(make_case(spec, params=SMALL.get(name), lengths=LENGTHS))
+
+
+def emitted(this: Case) -> Any:
+    """The module that was compiled for a case."""
+    return sys.modules[type(this.model).__module__]
+
+
+@pytest.mark.parametrize("name", [*SMALL, *FILES])
+def test_steps_are_replayed(name: str) -> None:
+    """Every kind of step that comes several times is a tape, and gives what the forward gives."""
+    this = case(name)
+    parallel, state = this.parallel(), this.start()
+    for place, params in this.stepped(0, state):
+        assert (params - parallel[place]).abs().max() < EXACT, place
+    made = state.tapes.made
+    assert made
+    assert all(run.__qualname__.startswith("replayed") for run in made.values())
+
+
+def test_no_module_runs_in_a_replay() -> None:
+    this = case("wavenet")
+    state: Any = this.start()
+    calls = []
+    for number, _ in enumerate(this.stepped(0, state)):
+        if number == 20:
+            this.model.register_forward_pre_hook(lambda *_: calls.append(1))
+    assert not calls
+
+
+def test_parameters_of_a_step_are_ones_own() -> None:
+    this = case("wavenet")
+    found = list(this.stepped())
+    parallel = this.parallel()
+    assert all((params - parallel[place]).abs().max() < EXACT for place, params in found)
+
+
+def run_of(this: Case, evaluate: Any, rounds: int) -> tuple[list[Tensor], Any]:
+    """Some steps of one kind."""
+    module = emitted(this)
+    tapes = module.Tapes()
+    given = [torch.tensor([float(k)]) for k in range(rounds)]
+    return [tapes.step("kind", x, evaluate, module.replayed) for x in given], tapes.made["kind"]
+
+
+def test_steps_that_differ_are_evaluated() -> None:
+    """What depends on a number of Python's, on new tensors or on what a tensor holds is no tape."""
+    this = case("wavenet")
+    count = [0]
+
+    def counting(x: Tensor) -> Tensor:
+        count[0] += 1
+        return x + count[0]
+
+    def fresh(x: Tensor) -> Tensor:
+        count[0] += 1
+        with torch._C.DisableTorchFunction():
+            made = torch.full((1,), float(count[0]))
+        return x * made
+
+    def looking(x: Tensor) -> Tensor:
+        return x + 1 if bool((x > 2).all()) else x - 1
+
+    for evaluate in (counting, fresh, looking):
+        count[0] = 0
+        results, made = run_of(this, evaluate, 8)
+        count[0] = 0
+        wanted = [evaluate(torch.tensor([float(k)])) for k in range(8)]
+        assert made is evaluate
+        assert torch.equal(torch.stack(results), torch.stack(wanted))
+
+
+def test_functions_without_an_out_are_replayed_too() -> None:
+    this = case("wavenet")
+    kept = torch.zeros(3)
+
+    def evaluate(x: Tensor) -> Tensor:
+        y = torch.nn.functional.elu(x.expand(3)) // 2
+        kept.add_(y)
+        low, high = torch.stack([y, kept]).to(torch.float64).chunk(2)
+        values, _ = (low + high).topk(2)
+        return torch.nn.functional.one_hot(values.long(), 80).sum(-2) + kept.mean()
+
+    results, made = run_of(this, evaluate, 8)
+    assert made is not evaluate
+    kept.zero_()
+    wanted = [evaluate(torch.tensor([float(k)])) for k in range(8)]
+    assert torch.equal(torch.stack(results), torch.stack(wanted))
+
+
+def test_tapes_of_an_open_end_do_not_pile_up() -> None:
+    """Attention meets more keys from block to block; tapes of earlier blocks are let go."""
+    this = of_text(
+        "name: drawn\nvariables:\n  y: {classes: 4, axes: [time]}\ngenerate: y\nnetwork:\n"
+        "  n0: {embed: 4, of: y(time - 1)}\n  out: {attention: 2}\nhead: categorical\n",
+        lengths={"time": 300},
+    )
+    start: Any = this.model.start
+    state = start(len(this.x))
+    parallel = this.parallel()
+    for place, params in this.stepped(0, state):
+        assert (params - parallel[place]).abs().max() < EXACT, place
+        assert len(state.tapes.made) <= 1
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_each_kind_of_step_compiles_to_one_graph(name: str) -> None:
+    """No graph break (fullgraph), none compiled again at other positions, in a longer draw."""
+    this, eager = case(name), case(name)
+    x = Draws(eager)()
+    draws = Draws(this)
+    assert torch.equal(draws(compile=True), x)
+    draws.check(x)
+    stats = torch._dynamo.utils.counters["stats"]
+    graphs = stats["unique_graphs"]
+    assert emitted(this).Graph.compiled
+    again = Draws(this)(compile=True, generator=torch.Generator().manual_seed(7))
+    assert again.shape == x.shape
+    assert stats["unique_graphs"] == graphs
