@@ -294,7 +294,11 @@ class Arranger:
             self.plan.kept[path + attribute] = source, output
         if own.loop > when.loop:
             self.add(own, [f"keep(self.{attribute}, {name}, past)"], [])
-        return f"self.{attribute}({name}, past=past)"
+        # Its cache moves on with each call: one statement, however often the line reads the name.
+        statement = f"{attribute} = self.{attribute}({name}, past=past)"
+        if not any(statement in item.statements for item in self.items):
+            self.add(when, [statement], [attribute])
+        return attribute
 
     def _cut(self, line: ProgramLine, when: When, own: When, node: int, name: str) -> str:
         infos, axes = self.plan.term.infos, self.frame.axes

@@ -94,6 +94,18 @@ def test_a_chain_reads_what_stands_ahead_of_it_late() -> None:
     assert difference(this) < EXACT
 
 
+def test_what_stands_ahead_is_kept_once_however_often_a_line_reads_it() -> None:
+    this = of_text(
+        "name: drawn\nvariables:\n  y: {features: 2, axes: [time]}\ngenerate: y\nnetwork:\n"
+        "  n1: {linear: 4, of: y(time - 2)}\n"
+        "  n2: elu(n1) + n1\n"
+        "  n3: {conv: {time: -1..1}, of: n1}\n"
+        "  out: n2 + n3(time - 1)\nhead: gaussian\n"
+    )
+    assert this.derived
+    assert difference(this) < EXACT
+
+
 @pytest.mark.parametrize("name", sorted(REPLAYED))
 def test_a_sampler_that_replays(name: str) -> None:
     this = make_case(PAPERS[name], params=REPLAYED[name], lengths={"row": 3, "col": 2, "time": 6})
