@@ -163,6 +163,9 @@ def again(call: Call) -> Callable[[], Any]:
         return partial(getattr(torch, call.name), *args, **kwargs, out=result)
     if call.name in SLOW:
         return partial(copied, call)
+    if call.name in ("add", "sub", "mul", "div") and isinstance(args[-1], int | float):
+        number = torch.tensor(args[-1], dtype=result.dtype, device=result.device)
+        args = (*args[:-1], number)  # a number of Python's is made a tensor at every call
     forms: list[Any] = [function, getattr(torch, call.name, function)]
     for form in forms:
         with suppress(TypeError, RuntimeError):
