@@ -51,6 +51,18 @@ def test_no_module_runs_in_a_replay() -> None:
     assert not calls
 
 
+@pytest.mark.parametrize("name", ["wavenet", "gpt2", "binary_pixelcnn"])
+def test_under_autocast_steps_are_evaluated(name: str) -> None:
+    this = case(name)
+    this.model.float()
+    state: Any = this.start()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        parallel = this.parallel()
+        for place, params in this.stepped(0, state):
+            assert (params - parallel[place]).abs().max() < 0.1 * (1 + parallel[place].abs().max())
+    assert not state.tapes.made
+
+
 def test_parameters_of_a_step_are_ones_own() -> None:
     this = case("wavenet")
     found = list(this.stepped())

@@ -111,7 +111,7 @@ class TapRing:
         """Keep the newest input of every layer."""
         slots = (state.position[0] + self.lag) % self.size + self.base
         inputs = torch.stack([c.newest for c in self.caches if c.newest is not None])
-        self.ring.index_copy_(0, slots, inputs.squeeze(2))
+        self.ring.index_copy_(0, slots, inputs.squeeze(2).to(self.ring.dtype))
         for cache in self.caches:  # of this step alone
             cache.newest, cache.earlier = None, cache.none
 

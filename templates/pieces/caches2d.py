@@ -132,6 +132,7 @@ class GridCache(Cache):
         if not state.inside(place):
             return
         kept = self.prepare(state)
+        x = x.to(kept.dtype)
         if len(self.source) < axes and len(self.source) > 1:  # of three axes
             slab = kept.select(1, place[0] - state.at[0] - self.low)
             slab = slab.narrow(2, self.margins[2][0], x.shape[3])

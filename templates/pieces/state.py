@@ -230,9 +230,9 @@ class State:
         return params
 
     def step(self, model: nn.Module, x: Tensor) -> Tensor:
-        """The same, by a recorded step where this one is like others."""
-        kind = None if torch.compiler.is_compiling() else self.kind()
-        if kind is None:
+        """The same, by a recorded step where this one is like others; no module is called then."""
+        kind, device = self.kind(), self.like.device.type
+        if kind is None or torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
             return self.evaluate(model, x)
         make = replayed
         if self.compiles and kind[:2] == (self.lag, 0):

@@ -195,6 +195,13 @@ def replayed(step: Step) -> Callable[[Tensor], Tensor]:
     return run
 
 
+def one_row(call: Call) -> bool:
+    """Whether it is a product of a single row (of each matrix of a batch) and a matrix."""
+    if call.name == "linear":
+        return bool(call.args[0].numel() == call.args[0].shape[-1])
+    return call.name in ROWS and bool(call.args[1].shape[-2] == 1)
+
+
 def row_times(x: Tensor, weight: Tensor) -> Tensor:
     """x (1, k) @ weight (k, n) as a sum: compiled, it joins the operations around it."""
     return (x.transpose(-1, -2) * weight).sum(-2, keepdim=True)
@@ -211,11 +218,7 @@ def row_addmm(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return bias + row_times(x, weight)
 
 
-ROWS = {
-    "linear": (0, row_linear),
-    "addmm": (1, row_addmm),
-    "baddbmm": (1, row_addmm),
-}
+ROWS = {"linear": row_linear, "addmm": row_addmm, "baddbmm": row_addmm}
 
 
 def compiled(step: Step, moving: Callable[[], list[Tensor]]) -> Callable[[Tensor], Tensor]:
@@ -281,7 +284,7 @@ class Graph:
         self.nodes[id(step.x)] = self.graph.placeholder("x")
         for call in step.calls:
             if call.outputs or call.in_place:
-                self.add(call, len(step.params))
+                self.add(call)
         self.graph.output(self.nodes[id(step.params)])
         self.module = fx.GraphModule(nn.Module(), self.graph)
 
@@ -294,15 +297,15 @@ class Graph:
             return type(value)(map(self.node, value))
         return self.nodes[id(value)] if isinstance(value, Tensor) else value
 
-    def add(self, call: Call, batch: int) -> None:
+    def add(self, call: Call) -> None:
         args = self.node(call.args)
         options = {key: self.node(value) for key, value in call.kwargs.items()}
-        argument, row = ROWS.get(call.name, (0, call.function))
         if call.name in ("__setitem__", "__getitem__"):
             made = self.call(getattr(operator, call.name[2:-2]), *args)
         elif call.name == "__get__":
             made = self.call(getattr, args[0], call.function.__self__.__name__)
-        elif call.name in ROWS and call.args[argument].shape[-2] == 1 == batch:
+        elif one_row(call):
+            row: Any = ROWS[call.name]
             made = self.call(row, *args, **options)
         elif call.function == getattr(Tensor, call.name, None):
             made = self.graph.call_method(call.name, args, options)
