@@ -98,6 +98,8 @@ def library() -> Library:
             if name is None:
                 continue
             first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+            while lines[first - 2].startswith("#"):  # what is said of it right above
+                first -= 1
             source = "\n".join(lines[first - 1 : node.end_lineno])
             place, steps = (number, node.lineno), path.stem.startswith(STEPS)
             pieces[name] = Piece(name, source, names_in(node), place, steps)

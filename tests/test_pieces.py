@@ -7,14 +7,14 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pieces_path import TEMPLATES
+from pieces_path import TEMPLATES, Layer, double, randomised  # noqa: F401, a fixture
 from pieces.attention import (
     AlibiCausalSelfAttention,
     CausalSelfAttention,
@@ -47,21 +47,6 @@ LENGTH, HEIGHT, WIDTH = 9, 6, 7
 VOLUME = 3, 4, 5
 
 Offset = tuple[int, ...]
-Layer = TypeVar("Layer", bound=nn.Module)
-
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def randomised(module: Layer) -> Layer:
-    for parameter in module.parameters():
-        nn.init.normal_(parameter)
-    return module.eval()
 
 
 def groups(kind: str) -> Tensor:

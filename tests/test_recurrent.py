@@ -3,7 +3,6 @@
 # ruff: noqa: I001  (pieces_path comes first: it makes `pieces` importable)
 import io
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import pieces_path  # noqa: F401
+from pieces_path import double, randomised  # noqa: F401, a fixture
 from counting import counted
 from pieces.recurrent import (
     Gru,
@@ -19,8 +18,8 @@ from pieces.recurrent import (
     Recurrence,
     StrictSubpixelGru,
     SubpixelLstm,
-    box,
 )
+from pieces.windows import box
 from stepwise import EXACT, difference, of_text, one_thread
 
 from arspec import compiler
@@ -45,20 +44,6 @@ OFFSETS: list[tuple[list[tuple[int, ...]], tuple[int, ...]]] = [
     (box((-1, -1), (-1, 1), (-1, 1)), (1, 0, 0)),
     ([(0, 0, -1), (0, -1, 0), (-1, 0, 0)], (1, 1, 1)),
 ]
-
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def randomised(layer: Recurrence) -> Recurrence:
-    for parameter in layer.parameters():
-        nn.init.normal_(parameter)
-    return layer
 
 
 def copied(layer: Recurrence, other: Any, suffix: str = "") -> None:

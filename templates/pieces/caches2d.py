@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .state import Cache, Offset, State
+from .windows import box
 
 Span = tuple[int, int]
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -100,9 +100,8 @@ class GridCache(Cache):
                 found = found + state.position[axis] * steps[axis]
             return found
 
-        return state.once(
-            (offset, tuple(taps), tuple(sizes), self.low, tuple(borders[1:])), compute
-        )
+        geometry = self.low, *sizes, *borders[1:]
+        return state.once((offset, tuple(taps), geometry), compute)
 
     def part(self, state: State, offset: Offset, spans: Sequence[Span]) -> Tensor:
         """A whole slab, or part of it, in `kept`, with the neighbours that a window reads."""
@@ -194,12 +193,6 @@ class ShiftCache(GridCache):
         return y
 
 
-def taps_in(spans: Sequence[Span], dilation: Sequence[int]) -> list[Offset]:
-    """The taps of a window, in the order of its weight."""
-    axes = zip(spans, dilation, strict=True)
-    return list(product(*(range(low, high + 1, step) for (low, high), step in axes)))
-
-
 class WindowCache(GridCache):
     """The inputs that a convolution on a grid still reads, and its weight as a matrix."""
 
@@ -214,7 +207,8 @@ class WindowCache(GridCache):
         layout: Sequence[int] = (),
         outputs: Sequence[int] = (),
     ) -> None:
-        taps, single = taps_in(spans, dilation), len(output) >= len(spans)
+        taps = box(*((low, high, by) for (low, high), by in zip(spans, dilation, strict=True)))
+        single = len(output) >= len(spans)
         matrix = weight.flatten(2).permute(2, 1, 0)  # by taps and inputs
         live = matrix.flatten(1).ne(0).any(1).tolist()
         if single and any(live):  # taps that a mask hides are not read
@@ -227,8 +221,7 @@ class WindowCache(GridCache):
         self.groups: list[tuple[Tensor, Tensor]] = []  # the same for the outputs of each channel
         if len(output) > len(spans):
             for channel in range(max(outputs) + 1):
-                rows = torch.tensor([i for i, c in enumerate(outputs) if c == channel])
-                rows = rows.to(weight.device)
+                rows = [i for i, c in enumerate(outputs) if c == channel]
                 self.groups.append((self.matrix[:, rows].contiguous(), self.offset[rows]))
 
     def run(self, x: Tensor, state: State) -> Tensor:
@@ -263,8 +256,8 @@ class FeatureCache(Cache):
         self.groups: list[tuple[Tensor, Tensor, list[tuple[int, int]]]] = []
         for channel in range(max(max(outputs), max(inputs)) + 1):
             rows = [i for i, c in enumerate(outputs) if c == channel]
-            own = runs_of(inputs, channel)
-            self.groups.append((weight[rows].t().contiguous(), bias[rows], own))
+            matrix = weight[rows].t().contiguous()
+            self.groups.append((matrix, bias[rows], runs_of(inputs, channel)))
 
     def run(self, x: Tensor, state: State) -> Tensor:
         if not self.kept.numel():

@@ -11,9 +11,7 @@ from torch.nn import functional as F
 from .caches_boxes import BoxCache
 from .initialise import fan_in_uniform_
 from .state import Offset, State
-
-Taps = tuple[int, int] | tuple[int, int, int]
-"""Offsets along one axis: first, last and, unless it is 1, the step between them."""
+from .windows import Taps, box
 
 
 def zeros_around(x: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
@@ -28,8 +26,7 @@ def zeros_around(x: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
 
 def taps_of(boxes: Sequence[Sequence[Taps]]) -> list[tuple[int, ...]]:
     """All taps of a union of boxes, in raster order."""
-    ranges = [[range(t[0], t[1] + 1, *t[2:]) for t in box] for box in boxes]
-    return sorted({tap for box in ranges for tap in itertools.product(*box)})
+    return sorted({tap for spans in boxes for tap in box(*spans)})
 
 
 class BoxConv(nn.Module):

@@ -11,16 +11,6 @@ from .initialise import fan_in_uniform_
 from .state import Cache, Offset, State
 
 
-def box(*spans: tuple[int, int]) -> list[Offset]:
-    """All offsets of a window, from its first and last on every axis."""
-    return [tuple(p) for p in torch.cartesian_prod(*map(span, spans)).view(-1, len(spans)).tolist()]
-
-
-def span(ends: tuple[int, int]) -> Tensor:
-    """first, ..., last."""
-    return torch.arange(ends[0], ends[1] + 1)
-
-
 class Recurrence(nn.Module):
     """What `Lstm` and `Gru` share: (B, *axes, inputs) -> (B, *axes, width).
 
@@ -66,6 +56,11 @@ class Recurrence(nn.Module):
     def kernel(self, x: Tensor) -> Tensor:
         """PyTorch's own loop along one axis: (N, T, inputs) -> (N, T, width)."""
         raise NotImplementedError
+
+    def kernel_weights(self) -> list[Tensor]:
+        """As that loop takes them: its second bias is zero."""
+        biases = [] if self.bias is None else [self.bias, torch.zeros_like(self.bias)]
+        return [self.input_weight(), self.weight_state, *biases]
 
     def input_weight(self) -> Tensor:
         """(gates * width, taps * inputs)."""
@@ -200,10 +195,7 @@ class Lstm(Recurrence):
 
     def kernel(self, x: Tensor) -> Tensor:
         zeros = x.new_zeros(1, len(x), self.width)
-        weights = [self.input_weight(), self.weight_state]
-        if self.bias is not None:
-            weights += [self.bias, torch.zeros_like(self.bias)]
-        biased = self.bias is not None
+        weights, biased = self.kernel_weights(), self.bias is not None
         return torch.lstm(x, (zeros, zeros), weights, biased, 1, 0.0, True, False, True)[0]
 
 
@@ -225,10 +217,7 @@ class Gru(Recurrence):
 
     def kernel(self, x: Tensor) -> Tensor:
         zeros = x.new_zeros(1, len(x), self.width)
-        weights = [self.input_weight(), self.weight_state]
-        if self.bias is not None:
-            weights += [self.bias, torch.zeros_like(self.bias)]
-        biased = self.bias is not None
+        weights, biased = self.kernel_weights(), self.bias is not None
         return torch.gru(x, zeros, weights, biased, 1, 0.0, True, False, True)[0]
 
 

@@ -110,7 +110,7 @@ class State:
         self.compiles = False  # steps by torch.compile
         self.conditions: dict[str, Tensor] = {}
         self.opened: dict[str, tuple[int, Any]] = {}  # by layer: a coarser loop and its values
-        self.closed: dict[str, tuple[int, Any]] = {}  # those of the round before, to be overwritten
+        self.closed: dict[str, tuple[int, Any]] = {}  # of the round before
         self.prev: Tensor | None = None  # what the first step is given, its `x_prev` being ignored
         self.tapes = Tapes()
 
@@ -148,16 +148,14 @@ class State:
 
     def packed(self, name: str, pack: Callable[[], Result]) -> Result:
         """Weights in the form that a step wants them in."""
-        if name not in self.weights:
-            self.weights[name] = pack()
-        kept: Result = self.weights[name]
-        return kept
+        return self.once(name, pack, self.weights)
 
-    def once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+    def once(self, key: Hashable, compute: Callable[[], Result], memo: Any = None) -> Result:
         """What several layers need in a step is computed once."""
-        if key not in self.memo:
-            self.memo[key] = compute()
-        found: Result = self.memo[key]
+        memo = self.memo if memo is None else memo
+        if key not in memo:
+            memo[key] = compute()
+        found: Result = memo[key]
         return found
 
     def to(self, offset: Offset) -> Offset:
@@ -173,10 +171,9 @@ class State:
         """The position at an offset, on one axis."""
         number = self.to(offset)[axis]
         by = number - self.at[axis]
-        index = self.position[axis : axis + 1]
-        if by:
-            index = self.once(("on", axis, by), lambda: self.position[axis : axis + 1] + by)
-        return Place(number, index, set() if axis else self.ends, by)
+        here = self.position[axis : axis + 1]
+        tensor = self.once(("on", axis, by), lambda: here + by) if by else here
+        return Place(number, tensor, set() if axis else self.ends, by)
 
     def inside(self, place: Offset) -> bool:
         """Whether a position is on the grid: only the first axis can be left."""
@@ -237,8 +234,10 @@ class State:
         make = replayed
         if self.compiles and kind[:2] == (self.lag, 0):
             make = partial(compiled, moving=self.moving)
+        self.tapes.enter([phase(self) for phase in self.phases.values()])
         params = self.tapes.step((model.training, *kind), x, partial(self.evaluate, model), make)
-        self.opened = self.closed | self.opened  # a tape has renewed their tensors
+        if self.closed:  # a tape has renewed their tensors
+            self.opened, self.closed = self.closed | self.opened, {}
         return params
 
     def kind(self) -> tuple[Hashable, ...] | None:
@@ -251,7 +250,6 @@ class State:
         near, past = min(first, self.lag), max([0, *(first + 1 - end for end in self.ends)])
         if not inner and (past or near < self.lag):
             return None
-        self.tapes.enter([phase(self) for phase in self.phases.values()])
         channel = inner[-1] if self.ordered else None
         return near, past, tuple(k == 0 for k in inner), channel
 
@@ -385,8 +383,8 @@ def first(past: State | None, axis: int, offset: Offset) -> int | Place:
     place, length = past.on(axis, offset), past.shape[axis]
     last = None if length is None else length - 1
     number = max(place.number if last is None else min(place.number, last), 0)
-    index = past.once(("first", axis, offset), lambda: place.tensor.clamp(0, last))
-    return Place(number, index, place.ends, place.by)
+    tensor = past.once(("first", axis, offset), lambda: place.tensor.clamp(0, last))
+    return Place(number, tensor, place.ends, place.by)
 
 
 def extent(length: int, past: State | None, axis: int) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
-# Functions that say how a tensor is laid out, not what it holds; and those that draw numbers.
+# Functions that say how a tensor is laid out, not what it holds.
 LAYOUT = {
     "__get__",
     "__len__",
@@ -25,10 +25,12 @@ LAYOUT = {
     "is_floating_point",
     "is_contiguous",
 }
+# Functions that draw numbers.
 DRAWS = {"rand", "randn", "randint", "bernoulli", "multinomial", "dropout"}
 
-# What takes time is known to have a form with `out`, or to have none; the rest is tried.
+# What takes time and has a form with `out`.
 PRODUCTS = {"addmm", "baddbmm", "mm", "bmm"}
+# What takes time and has none; the rest is tried.
 SLOW = {"linear", "conv1d", "conv2d", "conv3d", "scaled_dot_product_attention"}
 
 
@@ -43,6 +45,11 @@ class Call(NamedTuple):
     @property
     def name(self) -> str:
         return str(self.function.__name__)
+
+    @property
+    def attribute(self) -> str:
+        """What it gets, if it is the `__get__` of an attribute."""
+        return str(self.function.__self__.__name__) if self.name == "__get__" else ""
 
     @property
     def inputs(self) -> list[Tensor]:
@@ -218,6 +225,7 @@ def row_addmm(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return bias + row_times(x, weight)
 
 
+# Products of one row as functions that compile into one loop with their neighbours.
 ROWS = {"linear": row_linear, "addmm": row_addmm, "baddbmm": row_addmm}
 
 
@@ -262,7 +270,7 @@ def signature(step: Step, groups: list[list[Tensor]]) -> str:
     lines = [f"{list(map(len, groups))}"]
     lines += [f"{t.shape} {t.stride()} {t.dtype} {t.device}" for t in [step.x, *found]]
     for call in step.calls:
-        lines.append(f"{call.name}{said([call.args, *call.kwargs.items()])}")
+        lines.append(f"{call.name}{call.attribute}{said([call.args, *call.kwargs.items()])}")
         for t in call.outputs:
             numbers[id(t)] = len(numbers)
     return "\n".join(lines)
@@ -277,10 +285,9 @@ class Graph:
         self.graph = fx.Graph()
         self.nodes: dict[int, fx.Node] = {}
         for number, group in enumerate(groups):
-            argument = self.graph.placeholder(f"given_{number}")
+            given = self.graph.placeholder(f"given_{number}")
             for k, t in enumerate(group):
-                one = len(group) == 1
-                self.nodes[id(t)] = argument if one else self.call(operator.getitem, argument, k)
+                self.nodes[id(t)] = self.call(operator.getitem, given, k) if group[1:] else given
         self.nodes[id(step.x)] = self.graph.placeholder("x")
         for call in step.calls:
             if call.outputs or call.in_place:
@@ -303,7 +310,7 @@ class Graph:
         if call.name in ("__setitem__", "__getitem__"):
             made = self.call(getattr(operator, call.name[2:-2]), *args)
         elif call.name == "__get__":
-            made = self.call(getattr, args[0], call.function.__self__.__name__)
+            made = self.call(getattr, args[0], call.attribute)
         elif one_row(call):
             row: Any = ROWS[call.name]
             made = self.call(row, *args, **options)
@@ -314,10 +321,8 @@ class Graph:
         if isinstance(call.result, Tensor):
             self.nodes[id(call.result)] = made
         else:
-            parts = {
-                id(t): self.call(operator.getitem, made, k) for k, t in enumerate(call.outputs)
-            }
-            self.nodes.update(parts)
+            for k, part in enumerate(call.outputs):
+                self.nodes[id(part)] = self.call(operator.getitem, made, k)
 
 
 class Tapes:
