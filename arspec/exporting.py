@@ -52,7 +52,6 @@ class Step(nn.Module):
         self.model, self.template = model, state.clone()
         self.template.compiles = True  # attention meets all positions, those to come masked
         self.params = model.step(None, state.clone())[0].shape[1:]  # type: ignore[operator]
-        self.newest = state.prev.shape[1:]
         # Layers that read ahead take another branch where that would be behind the last position.
         self.first, self.last = state.at[0], state.shape[0] - 1 - max(offsets(state))
         self.conditions = [name for name in state.conditions if reads(model, state, name)]
@@ -81,7 +80,7 @@ class Step(nn.Module):
         for name, (loop, values) in state.opened.items():
             state.opened[name] = (loop, refilled(values, following))
         state.conditions = state.conditions | {name: next(following) for name in self.conditions}
-        params = state.evaluate(self.model, state.newest(x_prev, *self.newest))
+        params = state.evaluate(self.model, state.newest(x_prev))
         params = params.reshape(state.batch, *self.params)
         return (params, *(getattr(owner, name).contiguous() for _, owner, name in kept(state)))
 

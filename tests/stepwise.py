@@ -197,7 +197,7 @@ class Draws:
     def __init__(self, this: Case) -> None:
         self.case = this
         self.used: dict[Place, Tensor] = {}
-        self.last: Tensor | None = None
+        self.last: Tensor | None = None  # a recorded step writes there too; NaN: nothing drawn
         self.total = 0  # what `sample` says that there is to do
 
     def __call__(self, **settings: Any) -> Tensor:
@@ -206,15 +206,17 @@ class Draws:
         original = head.sample
 
         def recorded(params: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            self.last = params.clone()
+            if self.last is None or self.last.shape != params.shape:
+                self.last = torch.empty_like(params)
+            self.last.copy_(params)
             drawn: Tensor = original(params, *args, **kwargs)
             return drawn
 
         def progress(done: int, total: int) -> None:
             self.total = total
-            if self.last is not None:  # what is known already need not be drawn
-                self.used[this.places[done - 1]] = self.last
-            self.last = None
+            if self.last is not None and not self.last.isnan().all():  # else it was known already
+                self.used[this.places[done - 1]] = self.last.clone()
+                self.last.fill_(torch.nan)
 
         settings.setdefault("generator", torch.Generator().manual_seed(2))
         settings.setdefault("shape", this.shape)

@@ -75,7 +75,8 @@ def run_of(this: Case, evaluate: Any, rounds: int) -> tuple[list[Tensor], Any]:
     module = emitted(this)
     tapes = module.Tapes()
     given = [torch.tensor([float(k)]) for k in range(rounds)]
-    return [tapes.step("kind", x, evaluate, module.replayed) for x in given], tapes.made["kind"]
+    results = [tapes.step(None, "kind", x, evaluate, module.replayed) for x in given]
+    return results, tapes.made["kind"]
 
 
 def test_steps_that_differ_are_evaluated() -> None:

@@ -13,7 +13,7 @@ from .state import Cache, Offset, State
 
 def newest(x: Tensor, cache: Cache, state: State) -> Tensor:
     """The newest input of a layer, zeros where it would stand before the first position."""
-    return torch.zeros_like(x) if state.outside(cache.source) else x
+    return x if state.inside(state.to(cache.source)) else torch.zeros_like(x)
 
 
 class TapCache(Cache):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -97,6 +97,7 @@ class State:
         self.shape, self.batch, self.like = shape, batch, like
         self.at: Offset = (0,) * len(shape)
         self.position = torch.zeros(len(shape), dtype=torch.long, device=like.device)
+        self.stands = self.at  # what `position` says
         self.memo: dict[Hashable, Any] = {}  # computed once in a step
         self.lag = 1  # how far behind the position drawn layers read
         self.ends: set[int] = set()  # where something given ends on the first axis
@@ -111,6 +112,7 @@ class State:
         self.conditions: dict[str, Tensor] = {}
         self.opened: dict[str, tuple[int, Any]] = {}  # by layer: a coarser loop and its values
         self.closed: dict[str, tuple[int, Any]] = {}  # of the round before
+        self.form: Sequence[int] = ()  # the shape of an x of one position
         self.prev: Tensor | None = None  # what the first step is given, its `x_prev` being ignored
         self.tapes = Tapes()
 
@@ -121,7 +123,8 @@ class State:
         other.caches = {name: cache.clone() for name, cache in self.caches.items()}
         copies = {id(cache): other.caches[name] for name, cache in self.caches.items()}
         other.rings = [ring.clone([copies[id(c)] for c in ring.caches]) for ring in self.rings]
-        other.opened = {name: (loop, cloned(kept)) for name, (loop, kept) in self.opened.items()}
+        opened = self.opened.items()
+        other.opened = {name: (loop, each(Tensor.clone, kept)) for name, (loop, kept) in opened}
         other.closed, other.ends, other.tapes = {}, set(self.ends), Tapes()
         return other
 
@@ -180,10 +183,6 @@ class State:
         length = self.shape[0]
         return place[0] >= 0 and (length is None or place[0] < length)
 
-    def outside(self, offset: Offset) -> bool:
-        """Whether an offset on the only axis leads before its first or behind its last position."""
-        return not self.inside((self.at[0] + offset[0],))
-
     def place(self, number: int) -> Offset:
         """The position of that number in the order of drawing."""
         place: list[int] = []
@@ -192,13 +191,13 @@ class State:
             place.insert(0, rest)
         return (number, *place)
 
-    def newest(self, x_prev: Tensor | None, *shape: int) -> Tensor:
+    def newest(self, x_prev: Tensor | None) -> Tensor:
         """What was drawn last as an x of one position."""
         x, self.prev = self.prev, None
         if x is None:
             if x_prev is None:
                 raise ValueError("`x_prev` is what was drawn at the position before; it is missing")
-            x = x_prev.reshape(self.batch, *shape)
+            x = x_prev.reshape(self.form)
         return x
 
     def begin(self) -> None:
@@ -206,8 +205,10 @@ class State:
         opened = len(self.at) - 1
         while opened and not self.at[opened]:
             opened -= 1
-        for axis in range(opened, len(self.at)):
-            self.position[axis] = self.at[axis]
+        for axis, (was, now) in enumerate(zip(self.stands, self.at, strict=True)):
+            if was != now:  # a step moves it on along the innermost loop
+                self.position[axis] = now
+        self.stands = self.at
         if opened == 0:
             for cache in self.caches.values():
                 if cache.slides:
@@ -226,19 +227,38 @@ class State:
             ring.write(self)
         return params
 
-    def step(self, model: nn.Module, x: Tensor) -> Tensor:
-        """The same, by a recorded step where this one is like others; no module is called then."""
+    def step(
+        self,
+        model: nn.Module,
+        x_prev: Tensor | None,
+        then: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """The parameters at the position drawn next, or what `then` makes of them.
+
+        By a recorded step where this one is like others; no module is called in that case.
+        """
+        self.begin()
+        x = self.newest(x_prev)
+
+        def whole(x: Tensor) -> Tensor:
+            params = self.evaluate(model, x)
+            self.position[-1:].add_(1)
+            return params if then is None else then(params)
+
         kind, device = self.kind(), self.like.device.type
         if kind is None or torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
-            return self.evaluate(model, x)
-        make = replayed
-        if self.compiles and kind[:2] == (self.lag, 0):
-            make = partial(compiled, moving=self.moving)
-        self.tapes.enter([phase(self) for phase in self.phases.values()])
-        params = self.tapes.step((model.training, *kind), x, partial(self.evaluate, model), make)
+            made = whole(x)
+        else:
+            make = replayed
+            if self.compiles and kind[:2] == (self.lag, 0):
+                make = partial(compiled, moving=self.moving)
+            phase = [phase(self) for phase in self.phases.values()]
+            made = self.tapes.step(phase, (then, model.training, *kind), x, whole, make)
         if self.closed:  # a tape has renewed their tensors
             self.opened, self.closed = self.closed | self.opened, {}
-        return params
+        self.stands = (*self.at[:-1], self.at[-1] + 1)
+        self.advance()
+        return made
 
     def kind(self) -> tuple[Hashable, ...] | None:
         """All that the program of a step depends on; None where no other step is like this one.
@@ -265,11 +285,11 @@ class State:
         self.at = tuple(at)
 
 
-def cloned(values: Any) -> Any:
-    """Tensors, and tuples of them, copied."""
-    if isinstance(values, tuple):
-        return tuple(map(cloned, values))
-    return values.clone()
+def each(function: Callable[..., Any], *values: Any) -> Any:
+    """A function of tensors, or of all in tuples of them."""
+    if isinstance(values[0], tuple):
+        return tuple(each(function, *several) for several in zip(*values, strict=True))
+    return function(*values)
 
 
 def open_state(
@@ -306,6 +326,7 @@ def open_state(
         ring.build(state)
     axes = len(state.shape)
     state.prev = torch.zeros_like(x[(slice(None),) * (x.dim() - axes) + (slice(0, 1),) * axes])
+    state.form = state.prev.shape
     if not known:
         for ahead in range(-lead, 0):
             state.at = (ahead, *state.at[1:])
@@ -315,6 +336,7 @@ def open_state(
         return
     state.at, before = state.place(known), state.place(known - 1)
     state.position.copy_(torch.tensor(state.at))
+    state.stands = state.at
     if ordered:  # the innermost loop, but the first of x's axes
         before = (before[-1], *before[:-1])
     index = tuple(slice(k, k + 1) for k in before)
@@ -336,31 +358,27 @@ def settled(
         return compute(*inputs)
     if past.filling:
         result = compute(*inputs, past=past)
-        past.opened[name] = (loop, slab(result, past, loop))
+        past.opened[name] = (loop, each(partial(slab, past=past, loop=loop), result))
         return result
     if name not in past.opened:
         made = compute(*inputs, past=past)
         if name in past.closed:  # into the tensors of the round before: steps read those
-            made = renewed(past.closed[name][1], made)
+            made = each(renewed, past.closed[name][1], made)
         past.opened[name] = (loop, made)
     kept: Result = past.opened[name][1]
     return kept
 
 
-def renewed(old: Any, new: Any) -> Any:
-    """The old tensors with the values of the new ones."""
-    if isinstance(new, tuple):
-        return tuple(renewed(*pair) for pair in zip(old, new, strict=True))
+def renewed(old: Tensor, new: Tensor) -> Tensor:
+    """The old tensor with the values of the new one."""
     return old.copy_(new) if old.shape == new.shape else new
 
 
-def slab(values: Any, past: State, loop: int) -> Any:
+def slab(x: Tensor, past: State, loop: int) -> Tensor:
     """The part of (B, *axes, C) that belongs to the current round of a loop."""
-    if isinstance(values, tuple):
-        return tuple(slab(value, past, loop) for value in values)
     for axis in range(loop + 1):
-        values = values.narrow(axis + 1, min(past.at[axis], values.shape[axis + 1] - 1), 1)
-    return values.clone()
+        x = x.narrow(axis + 1, min(past.at[axis], x.shape[axis + 1] - 1), 1)
+    return x.clone()
 
 
 def here(x: Tensor, past: State | None, axes: Mapping[int, int], offset: Offset) -> Tensor:

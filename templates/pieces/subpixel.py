@@ -38,11 +38,12 @@ class SubpixelLinear(nn.Module):
 
     mask: Tensor
     _place: str = ""
+    own = 1  # 0: a group does not see itself
 
     def __init__(self, inputs: Sequence[int], outputs: Sequence[int], bias: bool = True) -> None:
         super().__init__()
         self.inputs, self.outputs = inputs, outputs
-        mask = torch.tensor(inputs) <= torch.tensor(outputs)[:, None]
+        mask = torch.tensor(inputs) < torch.tensor(outputs)[:, None] + self.own
         self.register_buffer("mask", mask, persistent=False)
         self.weight = nn.Parameter(torch.empty(len(outputs), len(inputs)))
         self.bias = nn.Parameter(torch.empty(len(outputs))) if bias else None
@@ -63,32 +64,29 @@ class SubpixelLinear(nn.Module):
 class StrictSubpixelLinear(SubpixelLinear):
     """Linear map on (..., inputs): feature o sees the features of groups < its own (mask A)."""
 
-    def __init__(self, inputs: Sequence[int], outputs: Sequence[int], bias: bool = True) -> None:
-        super().__init__(inputs, outputs, bias)
-        mask = torch.tensor(inputs) < torch.tensor(outputs)[:, None]
-        self.register_buffer("mask", mask, persistent=False)
-        fan_in_uniform_(self.weight, self.bias, mask.sum(1))
+    own = 0
 
 
 class SubpixelConv1d(CausalConv1d):
     """Causal convolution on (B, T, inputs) whose taps at t itself are masked by channel groups.
 
-    `present` (outputs, inputs): which features each output sees at t. Earlier positions: all.
+    At t an output sees the groups < its own, and, if `own`, itself. Earlier positions: all.
     """
 
     mask: Tensor
+    own = 1
 
     def __init__(
         self,
         inputs: Sequence[int],
         outputs: Sequence[int],
-        present: Tensor,
         kernel: int,
-        dilation: int,
-        bias: bool,
+        dilation: int = 1,
+        bias: bool = True,
     ) -> None:
         super().__init__(len(inputs), len(outputs), kernel, dilation, bias)
         self.inputs, self.outputs = inputs, outputs
+        present = torch.tensor(inputs) < torch.tensor(outputs)[:, None] + self.own
         mask = torch.ones(len(outputs), len(inputs), kernel, dtype=torch.bool)
         mask[:, :, -1] = present  # the last tap is t itself
         self.register_buffer("mask", mask, persistent=False)
@@ -108,50 +106,34 @@ class SubpixelConv1d(CausalConv1d):
 class SubpixelConv1dA(SubpixelConv1d):
     """Output t sees x[< t] and, at t, the channel groups < its own (mask A)."""
 
-    def __init__(
-        self,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        kernel: int,
-        dilation: int = 1,
-        bias: bool = True,
-    ) -> None:
-        present = torch.tensor(inputs) < torch.tensor(outputs)[:, None]
-        super().__init__(inputs, outputs, present, kernel, dilation, bias)
+    own = 0
 
 
 class SubpixelConv1dB(SubpixelConv1d):
     """Output t sees x[< t] and, at t, the channel groups <= its own (mask B)."""
 
-    def __init__(
-        self,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        kernel: int,
-        dilation: int = 1,
-        bias: bool = True,
-    ) -> None:
-        present = torch.tensor(inputs) <= torch.tensor(outputs)[:, None]
-        super().__init__(inputs, outputs, present, kernel, dilation, bias)
+    own = 1
 
 
 class SubpixelConv2d(MaskedConv2d):
     """Masked convolution on (B, H, W, inputs) whose centre tap is masked by channel groups.
 
-    `present` (outputs, inputs): which features each output sees at (r, c). Earlier pixels: all.
+    There an output sees the groups < its own, and, if `own`, itself. Earlier pixels: all.
     """
+
+    own = 1
 
     def __init__(
         self,
         inputs: Sequence[int],
         outputs: Sequence[int],
-        present: Tensor,
         kernel: tuple[int, int],
-        dilation: int | tuple[int, int],
-        bias: bool,
+        dilation: int | tuple[int, int] = 1,
+        bias: bool = True,
     ) -> None:
         super().__init__(len(inputs), len(outputs), kernel, 0, dilation, bias)
         self.inputs, self.outputs = inputs, outputs
+        present = torch.tensor(inputs) < torch.tensor(outputs)[:, None] + self.own
         mask = self.mask.repeat(len(outputs), len(inputs), 1, 1)
         mask[:, :, -1, kernel[1] // 2] = present  # the centre tap is (r, c) itself
         self.register_buffer("mask", mask, persistent=False)
@@ -167,50 +149,34 @@ class SubpixelConv2d(MaskedConv2d):
 class SubpixelConv2dA(SubpixelConv2d):
     """Output (r, c) sees the pixels before it and, at (r, c), the channel groups < its own."""
 
-    def __init__(
-        self,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        kernel: tuple[int, int],
-        dilation: int | tuple[int, int] = 1,
-        bias: bool = True,
-    ) -> None:
-        present = torch.tensor(inputs) < torch.tensor(outputs)[:, None]
-        super().__init__(inputs, outputs, present, kernel, dilation, bias)
+    own = 0
 
 
 class SubpixelConv2dB(SubpixelConv2d):
     """Output (r, c) sees the pixels before it and, at (r, c), the channel groups <= its own."""
 
-    def __init__(
-        self,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        kernel: tuple[int, int],
-        dilation: int | tuple[int, int] = 1,
-        bias: bool = True,
-    ) -> None:
-        present = torch.tensor(inputs) <= torch.tensor(outputs)[:, None]
-        super().__init__(inputs, outputs, present, kernel, dilation, bias)
+    own = 1
 
 
 class SubpixelConv3d(MaskedConv3d):
     """Masked convolution on (B, D, H, W, inputs) whose centre tap is masked by channel groups.
 
-    `present` (outputs, inputs): which features each output sees at (f, r, c). Earlier pixels: all.
+    There an output sees the groups < its own, and, if `own`, itself. Earlier pixels: all.
     """
+
+    own = 1
 
     def __init__(
         self,
         inputs: Sequence[int],
         outputs: Sequence[int],
-        present: Tensor,
         kernel: tuple[int, int, int],
-        dilation: int | tuple[int, int, int],
-        bias: bool,
+        dilation: int | tuple[int, int, int] = 1,
+        bias: bool = True,
     ) -> None:
         super().__init__(len(inputs), len(outputs), kernel, 0, dilation, bias)
         self.inputs, self.outputs = inputs, outputs
+        present = torch.tensor(inputs) < torch.tensor(outputs)[:, None] + self.own
         mask = self.mask.repeat(len(outputs), len(inputs), 1, 1, 1)
         mask[:, :, -1, kernel[1] // 2, kernel[2] // 2] = present  # the centre tap is (f, r, c)
         self.register_buffer("mask", mask, persistent=False)
@@ -226,28 +192,10 @@ class SubpixelConv3d(MaskedConv3d):
 class SubpixelConv3dA(SubpixelConv3d):
     """Output (f, r, c) sees the pixels before it and, there, the channel groups < its own."""
 
-    def __init__(
-        self,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        kernel: tuple[int, int, int],
-        dilation: int | tuple[int, int, int] = 1,
-        bias: bool = True,
-    ) -> None:
-        present = torch.tensor(inputs) < torch.tensor(outputs)[:, None]
-        super().__init__(inputs, outputs, present, kernel, dilation, bias)
+    own = 0
 
 
 class SubpixelConv3dB(SubpixelConv3d):
     """Output (f, r, c) sees the pixels before it and, there, the channel groups <= its own."""
 
-    def __init__(
-        self,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        kernel: tuple[int, int, int],
-        dilation: int | tuple[int, int, int] = 1,
-        bias: bool = True,
-    ) -> None:
-        present = torch.tensor(inputs) <= torch.tensor(outputs)[:, None]
-        super().__init__(inputs, outputs, present, kernel, dilation, bias)
+    own = 1

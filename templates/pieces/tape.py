@@ -15,16 +15,8 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 # Functions that say how a tensor is laid out, not what it holds.
-LAYOUT = {
-    "__get__",
-    "__len__",
-    "dim",
-    "size",
-    "stride",
-    "numel",
-    "is_floating_point",
-    "is_contiguous",
-}
+LAYOUT = {"__get__", "__len__", "dim", "size", "stride", "numel", "is_floating_point"}
+
 # Functions that draw numbers.
 DRAWS = {"rand", "randn", "randint", "bernoulli", "multinomial", "dropout"}
 
@@ -47,11 +39,6 @@ class Call(NamedTuple):
         return str(self.function.__name__)
 
     @property
-    def attribute(self) -> str:
-        """What it gets, if it is the `__get__` of an attribute."""
-        return str(self.function.__self__.__name__) if self.name == "__get__" else ""
-
-    @property
     def inputs(self) -> list[Tensor]:
         return list(tensors((self.args, list(self.kwargs.values()))))
 
@@ -64,9 +51,15 @@ class Call(NamedTuple):
         return self.name == "__setitem__" or self.name[-2:-1] != "_" == self.name[-1]
 
     @property
+    def drawn(self) -> bool:
+        """Whether it draws numbers by a distribution that is always the same."""
+        return self.name in DRAWS and not self.inputs
+
+    @property
     def opaque(self) -> bool:
         """Whether it asks what a tensor holds, so that what follows may depend on it."""
-        return not (self.outputs or self.in_place or self.name in LAYOUT)
+        tells = bool(self.inputs) and not self.outputs
+        return tells and not (self.in_place or self.name in LAYOUT)
 
 
 class Tape(TorchFunctionMode):
@@ -85,11 +78,11 @@ class Tape(TorchFunctionMode):
 
 
 class Step(NamedTuple):
-    """A recorded step: the newest x, the calls, the parameters that come of it."""
+    """A recorded step: the newest x, the calls, what comes of it."""
 
     x: Tensor
     calls: list[Call]
-    params: Tensor
+    made: Tensor
 
 
 def tensors(values: Any) -> Iterator[Tensor]:
@@ -150,6 +143,8 @@ def again(call: Call) -> Callable[[], Any]:
     function, args, kwargs, result = call
     if call.in_place:
         return partial(function, *args, **kwargs)
+    if call.drawn:
+        return partial(function, *args, **kwargs, out=result)
     if call.name == "linear":
         x, weight, *bias = args
         flat, out = x.reshape(-1, x.shape[-1]), result.view(-1, result.shape[-1])
@@ -161,14 +156,14 @@ def again(call: Call) -> Callable[[], Any]:
             return partial(torch.mm, flat, weight.t(), out=out)
     if call.name == "relu":
         return partial(torch.clamp_min, args[0], 0, out=result)
-    if call.name == "to":
+    if call.name in ("to", "long", "float"):
         return partial(result.copy_, args[0])
     if call.name == "one_hot":
         symbols = torch.arange(result.shape[-1], device=result.device)
         return partial(torch.eq, args[0].unsqueeze(-1), symbols, out=result)
     if call.name in PRODUCTS:
         return partial(getattr(torch, call.name), *args, **kwargs, out=result)
-    if call.name in SLOW:
+    if call.name in SLOW | DRAWS:
         return partial(copied, call)
     if call.name in ("add", "sub", "mul", "div") and isinstance(args[-1], int | float):
         number = torch.tensor(args[-1], dtype=result.dtype, device=result.device)
@@ -197,57 +192,74 @@ def replayed(step: Step) -> Callable[[Tensor], Tensor]:
         step.x.copy_(x)
         for call in calls:
             call()
-        return step.params.clone()
+        return step.made.clone()
 
     return run
 
 
-def one_row(call: Call) -> bool:
-    """Whether it is a product of a single row (of each matrix of a batch) and a matrix."""
-    if call.name == "linear":
-        return bool(call.args[0].numel() == call.args[0].shape[-1])
-    return call.name in ROWS and bool(call.args[1].shape[-2] == 1)
+def columns(weight: Tensor) -> Tensor:
+    """A weight (..., k, n) as blocks of columns (..., n / w, k, w), each read in one go."""
+    inputs, outputs = weight.shape[-2:]
+    if inputs > 256 or outputs % 16:
+        return weight.unsqueeze(-3)
+    parts = weight.view(*weight.shape[:-1], -1, 16)
+    return parts.transpose(-2, -3).contiguous()
 
 
-def row_times(x: Tensor, weight: Tensor) -> Tensor:
-    """x (1, k) @ weight (k, n) as a sum: compiled, it joins the operations around it."""
-    return (x.transpose(-1, -2) * weight).sum(-2, keepdim=True)
+def row_times(x: Tensor, blocks: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (..., 1, k) @ weight + bias as a sum: compiled, it joins the loops around it."""
+    y = (x.mT.unsqueeze(-3) * blocks).sum(-2).flatten(-2)[..., None, :]
+    return y if bias is None else y + bias
 
 
-def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear` on one position."""
-    y = (weight * x.reshape(-1)).sum(-1)
-    return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
-
-
-def row_addmm(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """`torch.addmm` or `torch.baddbmm` on one position."""
-    return bias + row_times(x, weight)
-
-
-# Products of one row as functions that compile into one loop with their neighbours.
-ROWS = {"linear": row_linear, "addmm": row_addmm, "baddbmm": row_addmm}
+def by_rows(calls: list[Call], changing: set[int]) -> Iterator[Call]:
+    """The same calls; products of a single row and a constant matrix as `row_times`."""
+    changing = changing.union(*(map(storage, call.outputs) for call in calls))
+    packed = dict[Hashable, Tensor]()
+    for call in calls:
+        weight = None
+        if call.name == "linear" and call.args[0].numel() == call.args[0].shape[-1]:
+            x, weight, *bias = (*call.args, *call.kwargs.values())
+            weight = weight.t()
+        elif call.name in ("addmm", "baddbmm") and call.args[1].shape[-2] == 1:
+            *bias, x, weight = call.args
+        if weight is None or x.dim() < 2 or not x.is_cpu or storage(weight) in changing:
+            yield call
+            continue
+        key = (weight.data_ptr(), weight.shape, weight.stride())
+        blocks = packed.setdefault(key, columns(weight))
+        yield Call(row_times, (x, blocks, *bias), {}, call.result)
 
 
 def compiled(step: Step, moving: Callable[[], list[Tensor]]) -> Callable[[Tensor], Tensor]:
-    """The same by torch.compile, as one graph. `moving`: what changes from step to step."""
-    groups = outside(step, set(map(storage, moving())))
-    key = signature(step, groups)
-    if key not in Graph.compiled:  # one for all states
-        options: Any = {"cpp_wrapper": True}  # else calling it takes as long as what it computes
-        module = Graph(step, groups).module
-        Graph.compiled[key] = torch.compile(module.forward, fullgraph=True, options=options)
+    """The same by torch.compile, as one graph. `moving`: what changes from step to step.
+
+    What a generator draws is drawn before, and given to the graph.
+    """
+    draws = [call for call in step.calls if call.drawn]
+    changing = set(map(storage, [*moving(), *(t for call in draws for t in call.outputs)]))
+    calls = list(by_rows([call for call in step.calls if not call.drawn], changing))
+    groups = outside(step.x, calls, changing)
     given = [group[0] if len(group) == 1 else torch.stack(group) for group in groups]
-    return partial(Graph.compiled[key], *given)
+    graph = Graph(groups, step._replace(calls=calls))
+    run = graph.compile(*given, step.x)
+    again_drawn = [again(call) for call in draws]
+
+    def drawn_and_run(x: Tensor) -> Tensor:
+        for call in again_drawn:
+            call()
+        return run(*given, x)
+
+    return drawn_and_run
 
 
-def outside(step: Step, moving: set[int]) -> list[list[Tensor]]:
-    """The tensors that a step finds. Those that never change are grouped by their shape.
+def outside(x: Tensor, calls: list[Call], moving: set[int]) -> list[list[Tensor]]:
+    """The tensors but x that calls find. Those that never change are grouped by their shape.
 
     Such a group is given as one tensor, for a call costs by the number of its arguments.
     """
-    known, alike = {id(step.x)}, dict[Hashable, list[Tensor]]()
-    for call in step.calls:
+    known, alike = {id(x)}, dict[Hashable, list[Tensor]]()
+    for call in calls:
         for t in call.inputs:
             if id(t) not in known:
                 own = id(t) if storage(t) in moving else (t.shape, t.stride(), t.dtype)
@@ -257,31 +269,12 @@ def outside(step: Step, moving: set[int]) -> list[list[Tensor]]:
     return list(alike.values())
 
 
-def signature(step: Step, groups: list[list[Tensor]]) -> str:
-    """A text that is the same for steps that compile to the same."""
-    found = [t for group in groups for t in group]
-    numbers = {id(t): number for number, t in enumerate([step.x, *found])}
-
-    def said(value: Any) -> str:
-        if isinstance(value, list | tuple):
-            return f"[{','.join(map(said, value))}]"
-        return f"t{numbers[id(value)]}" if isinstance(value, Tensor) else repr(value)
-
-    lines = [f"{list(map(len, groups))}"]
-    lines += [f"{t.shape} {t.stride()} {t.dtype} {t.device}" for t in [step.x, *found]]
-    for call in step.calls:
-        lines.append(f"{call.name}{call.attribute}{said([call.args, *call.kwargs.items()])}")
-        for t in call.outputs:
-            numbers[id(t)] = len(numbers)
-    return "\n".join(lines)
-
-
 class Graph:
-    """A recorded step as a graph: `module(*given, x)` gives the parameters."""
+    """A recorded step as a graph: a function of what it finds and of x."""
 
-    compiled: ClassVar[dict[str, Callable[..., Tensor]]] = {}
+    compiled: ClassVar[dict[Hashable, Callable[..., Tensor]]] = {}  # one for all states
 
-    def __init__(self, step: Step, groups: list[list[Tensor]]) -> None:
+    def __init__(self, groups: list[list[Tensor]], step: Step) -> None:
         self.graph = fx.Graph()
         self.nodes: dict[int, fx.Node] = {}
         for number, group in enumerate(groups):
@@ -292,8 +285,26 @@ class Graph:
         for call in step.calls:
             if call.outputs or call.in_place:
                 self.add(call)
-        self.graph.output(self.nodes[id(step.params)])
-        self.module = fx.GraphModule(nn.Module(), self.graph)
+        self.graph.output(self.nodes[id(step.made)])
+        self.rows = any(call.function is row_times for call in step.calls)
+
+    def compile(self, *args: Tensor) -> Callable[..., Tensor]:
+        """By torch.compile, for arguments like these."""
+        like = tuple((t.shape, t.stride(), t.dtype, t.device) for t in args)
+        key = str(self.graph), like
+        if key not in self.compiled:
+            # Without these, calling it takes as long as what it computes.
+            options: Any = {"cpp_wrapper": True, "memory_planning": True, "size_asserts": False}
+            if self.rows and max(t.numel() for t in args) < 2**20:
+                options["cpp.threads"] = 1  # waiting for another takes longer than such a loop
+            module = fx.GraphModule(nn.Module(), self.graph)
+            made: Any = torch.compile(module.forward, fullgraph=True, options=options)
+            if hasattr(made, "aot_compile"):
+                made = made.aot_compile((args, {}))
+                made.disable_guard_check()
+                made = partial(made, module)
+            self.compiled[key] = made
+        return self.compiled[key]
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         return self.graph.call_function(function, args, kwargs)
@@ -310,10 +321,7 @@ class Graph:
         if call.name in ("__setitem__", "__getitem__"):
             made = self.call(getattr(operator, call.name[2:-2]), *args)
         elif call.name == "__get__":
-            made = self.call(getattr, args[0], call.attribute)
-        elif one_row(call):
-            row: Any = ROWS[call.name]
-            made = self.call(row, *args, **options)
+            made = self.call(getattr, args[0], call.function.__self__.__name__)
         elif call.function == getattr(Tensor, call.name, None):
             made = self.graph.call_method(call.name, args, options)
         else:
@@ -333,30 +341,28 @@ class Tapes:
         self.made: dict[Hashable, Callable[[Tensor], Tensor]] = {}
         self.phase: object = None
 
-    def enter(self, phase: object) -> None:
-        """In another phase all steps are other programs; it never comes back."""
-        if phase != self.phase:
-            self.phase, self.recorded, self.made = phase, {}, {}
-
     def step(
         self,
+        phase: object,
         kind: Hashable,
         x: Tensor,
         evaluate: Callable[[Tensor], Tensor],
         make: Callable[[Step], Callable[[Tensor], Tensor]],
     ) -> Tensor:
         """Evaluate a step, by its tape once two steps of its kind were the same program."""
+        if phase != self.phase:  # all steps are other programs; it never comes back
+            self.phase, self.recorded, self.made = phase, {}, {}
         if kind in self.made:
             return self.made[kind](x)
         x = x.clone()
         with Tape() as tape:
-            params = evaluate(x)
+            made = evaluate(x)
         steps = self.recorded.setdefault(kind, [])
-        steps.append(Step(x, tape.calls, params))
+        steps.append(Step(x, tape.calls, made))
         if len(steps) > 1 and same_program(*steps[-2:]):
             self.made[kind] = make(steps[-1])
         elif len(steps) > 3:  # steps of this model differ
             self.made[kind] = evaluate
         if kind in self.made:
             del self.recorded[kind]
-        return params.clone()
+        return made.clone()
