@@ -22,7 +22,7 @@ from arspec.expressions import (
 )
 from arspec.frame import Frame
 from arspec.graph import SAME, Reach
-from arspec.layers.shifts import add_up, shift_module
+from arspec.layers.shifts import shift_module
 from arspec.marks import KEEPS, SHIFT, first
 from arspec.values import (
     KNOWN,
@@ -96,8 +96,6 @@ class Term:
     raw: str = ""
     delays: tuple[tuple[str, int], ...] = ()
     modules: tuple[tuple[str, str], ...] = ()  # (suffix of the attribute, construct)
-    moved: tuple[tuple[str, int], ...] = ()  # of a shift: its moves, and the code that it shifts
-    still: str = ""
 
     def at(self, level: int) -> str:
         """The code as an operand that must bind at least as tightly as `level`."""
@@ -176,7 +174,7 @@ class Evaluator:
                 if isinstance(inner, Num):
                     return self._number(expr)
                 term = self.term(inner, operand)
-                changed = {"level": _UNARY, "symbols": None, "raw": "", "moved": ()}
+                changed = {"level": _UNARY, "symbols": None, "raw": ""}
                 return replace(term, code=f"-{term.at(_UNARY)}", **changed)  # type: ignore[arg-type]
             case Binary("or", left, right):
                 return self._first(left, right)
@@ -219,41 +217,52 @@ class Evaluator:
         return Num(number(expr, self.scope), number_text(expr, self.scope))
 
     def _shift(self, expr: Shift) -> Term:
-        term = self.term(self.value(expr.of), expr.of)
-        by = number(expr.by, self.scope)
-        if not isinstance(by, int):
-            self._fail(expr, f"a shift by {by} positions", "shift by a whole number")
+        """A shift; a shift of a shift is one by their sum, so what leaves the grid comes back."""
+        chain: list[Shift] = []
+        source: Expr = expr
+        while isinstance(source, Shift):
+            chain.insert(0, source)
+            source = source.of
+        term = self.term(self.value(source), source)
         axes = [axis for axis, _ in term.grid]
-        if expr.axis not in axes:
-            if self.scope.guessing:
-                return term
-            refuse(
-                "AR308",
-                expr.span,
-                axis=expr.axis,
-                name=text(expr.of),
-                axes=", ".join(axes) or "no axis",
-                help=did_you_mean(expr.axis, axes),
-            )
-        if by == 0:
-            return term
-        moved = replace(
+        total: dict[str, int] = {}
+        for one in chain:
+            by = number(one.by, self.scope)
+            if not isinstance(by, int):
+                self._fail(one, f"a shift by {by} positions", "shift by a whole number")
+            if one.axis in axes:
+                total[one.axis] = total.get(one.axis, 0) + by
+            elif not self.scope.guessing:
+                refuse(
+                    "AR308",
+                    one.span,
+                    axis=one.axis,
+                    name=text(one.of),
+                    axes=", ".join(axes) or "no axis",
+                    help=did_you_mean(one.axis, axes),
+                )
+        offsets = tuple((axis, by) for axis, by in total.items() if by)
+        return self._moved(term, offsets) if offsets else term
+
+    def _moved(self, term: Term, offsets: tuple[tuple[str, int], ...]) -> Term:
+        """The term at other positions: `offsets` along axes, each named once."""
+        delays = tuple((axis, -by) for axis, by in offsets)
+        if term.batched:
+            code = f"self.{ATTRIBUTE}_{SHIFT}({term.code}{KEEPS})"
+            modules = ((SHIFT, shift_module(term.grid, delays)), *term.modules)
+        else:  # a table of positions has no batch axis
+            axes = [axis for axis, _ in term.grid]
+            code, modules = term.code, term.modules
+            for axis, by in delays:
+                code = f"shift({code}, {axes.index(axis)}, {by})"
+        return replace(
             term,
-            reads=tuple((ref, (*offsets, (expr.axis, by))) for ref, offsets in term.reads),
+            reads=tuple((ref, (*earlier, *offsets)) for ref, earlier in term.reads),
             level=_ATOM,
-            delays=(*term.delays, (expr.axis, -by)),
+            delays=(*term.delays, *delays),
+            code=code,
+            modules=modules,
         )
-        if not term.batched:  # a table of positions has no batch axis
-            return replace(
-                moved, code=f"shift({term.code}, {axes.index(expr.axis)}, {-by})", moved=()
-            )
-        moves, inner, modules = [(expr.axis, -by)], term.code, term.modules
-        if term.moved and add_up([*term.moved, *moves]):  # a shift of a shift
-            moves, inner, modules = [*term.moved, *moves], term.still, term.modules[1:]
-        made = (SHIFT, shift_module(term.grid, moves))
-        code = f"self.{ATTRIBUTE}_{SHIFT}({inner}{KEEPS})"
-        made_of = {"code": code, "moved": tuple(moves), "still": inner}
-        return replace(moved, modules=(made, *modules), **made_of)  # type: ignore[arg-type]
 
     def _call(self, expr: Call) -> Value | Term:
         name = expr.function
@@ -275,7 +284,7 @@ class Evaluator:
         if name == "concat_elu" and features is not None:
             features = features.times(2)
         code = FUNCTION_CODE[name].format(term.code)
-        changed = {"code": code, "level": _ATOM, "symbols": None, "raw": "", "moved": ()}
+        changed = {"code": code, "level": _ATOM, "symbols": None, "raw": ""}
         return replace(term, features=features, **changed)  # type: ignore[arg-type]
 
     def _doubling(self, expr: Call) -> Numbers:
@@ -373,7 +382,7 @@ class Evaluator:
         )
         if isinstance(right_number := self._number_term(right), Num):  # features of a constant
             ones = f"F.pad({terms[0].code}, (0, 1), value={float(right_number.value)})"
-            changed = {"level": _ATOM, "symbols": None, "raw": "", "delays": (), "moved": ()}
+            changed = {"level": _ATOM, "symbols": None, "raw": "", "delays": ()}
             return replace(terms[0], features=features, code=ones, **changed)  # type: ignore[arg-type]
         codes = ", ".join(self._aligned(term, grid) for term in terms)
         same = all(term.grid == grid and term.batched for term in terms)

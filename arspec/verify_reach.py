@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from math import prod
+from math import ceil, inf, prod
 
 import torch
 
-from arspec.graph import EVERYWHERE, Bound, Reach, Sweep
+from arspec.graph import Bound, Graph
 from arspec.measure import dependency
+from arspec.moves import resolve
 from arspec.verify_sizes import (
     cut_to,
     inner_outputs,
@@ -95,37 +96,59 @@ def check_receptive_field(trial: Trial) -> Check:
 def check_prefix(trial: Trial) -> Check | None:
     """A shorter input gives the same outputs as the beginning of a longer one.
 
-    Not so where a node reads ahead and a later one makes up for it by a shift: beyond the end of
-    the input such a node finds zeros, and so its outputs depend on the length.
+    Where a node reads ahead, what it finds beyond the end of the input is zero: so do the outputs
+    whose value stands on it depend on the length, and only the others are compared.
     """
     axis = trial.graph.axes[0]
-    if any(_reads_ahead(read.reach) for node in trial.graph.nodes for read in node.reads):
-        return None
     present = {field.name for field, bound in bounds(trial) if bound.ahead == 0}
     for field in trial.conditions:
         if axis in dict(field.grid) and field.name not in present:
             return None  # it may be read ahead, and what was cut off would be missed
-    lengths = small_lengths(trial)
+    ahead, node = lookahead(trial.graph)
+    lengths, step = small_lengths(trial), dict(trial.target.grid)[axis]
+    half = (lengths[axis] + 1) // 2
+    if 0 < ahead < inf:
+        lengths = limited(trial, dict(lengths, **{axis: lengths[axis] + 2 * int(ahead) * step}))
+        half = (lengths[axis] + 1) // 2
+    short = dict(lengths, **{axis: half})
+    count, total = (trial.target.shape(grid)[0] for grid in (short, lengths))
+    same = int(max(count - ahead, 0))
+    near = f"; `{node}` reads ahead, and zeros beyond the end of the input" if ahead > 0 else ""
+    if not same:
+        return Check("prefix", True, f"not so here{near}: every output depends on the length")
     x, conditions = trial.inputs(lengths)
-    half = dict(lengths, **{axis: (lengths[axis] + 1) // 2})
-    cut = {field.name: cut_to(field, conditions[field.name], half) for field in trial.conditions}
+    cut = {field.name: cut_to(field, conditions[field.name], short) for field in trial.conditions}
     with torch.no_grad():
         whole = trial.model(x, **conditions)
-        part = trial.model(cut_to(trial.target, x, half), **cut)
+        part = trial.model(cut_to(trial.target, x, short), **cut)
     place = whole.dim() - 1 - len(trial.graph.axes)
-    error = distance(part, whole.narrow(place, 0, half[axis]))
-    return within(
-        "prefix", error, EXACT, f"the first {half[axis]} of {lengths[axis]} by themselves"
-    )
+    error = distance(part.narrow(place, 0, same), whole.narrow(place, 0, same))
+    what = f"the first {same} of {count}, by themselves and of {total}{near}"
+    return within("prefix", error, EXACT, what)
 
 
-def _reads_ahead(reach: Reach) -> bool:
-    """Whether a node reads beyond its own position on the first axis."""
-    if isinstance(reach, Sweep):
-        return reach.until == EVERYWHERE and reach.along[0]
-    if reach.transposed:
-        return any(box.lo[0] < 0 for box in reach.boxes)
-    return any(box.hi[0] > 0 for box in reach.boxes)
+def lookahead(graph: Graph) -> tuple[float, str]:
+    """How far ahead of an output, on the first axis, stand the values that it is made of.
+
+    In positions of the variable, infinite where there is no end; and the node that reads there.
+    """
+    resolved, reader, most = resolve(graph), graph.head, 0.0
+    farthest: dict[int, float] = {graph.head: 0}  # per node that is live, on the finest grid
+    for _ in graph.nodes:  # one pass, and more of them where there are recursions
+        before = dict(farthest)
+        for node in reversed(range(len(graph.nodes))):
+            for source, move in resolved.reads[node] if node in farthest else ():
+                ends = [window.taps[0].hi for window in resolved.moves[move].windows]
+                at = farthest[node] + max(ends, default=-inf)
+                farthest[source] = max(farthest.get(source, -inf), at)
+                if at > most:
+                    reader, most = node, at
+        if farthest == before:
+            break
+    else:
+        most = inf  # a recursion that leads on and on
+    stride = graph.nodes[graph.target].strides[0]
+    return inf if most == inf else ceil(most / stride), graph.nodes[reader].name
 
 
 def measured_pairs(
