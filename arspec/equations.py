@@ -21,7 +21,7 @@ from arspec.expressions import (
     text,
 )
 from arspec.frame import Frame
-from arspec.graph import SAME, Reach
+from arspec.graph import ALWAYS, OUTSIDE, SAME, Reach
 from arspec.layers.shifts import shift_module
 from arspec.marks import KEEPS, SHIFT, first
 from arspec.values import (
@@ -78,14 +78,22 @@ ATTRIBUTE = "\x00line\x00"  # stands in code for the attribute of the line it is
 
 
 @dataclass(frozen=True)
+class Reading:
+    """A node in an equation, with its shifts; `depends`: see `graph`."""
+
+    ref: Ref
+    offsets: tuple[tuple[str, int], ...] = ()
+    depends: str = ALWAYS
+
+
+@dataclass(frozen=True)
 class Term:
     """A value under construction: not yet a node, but all that one would need.
 
-    `reads` lists each node with its shifts. `features` is None while the context decides the
-    width (a table of positions).
+    `features` is None while the context decides the width (a table of positions).
     """
 
-    reads: tuple[tuple[Ref, tuple[tuple[str, int], ...]], ...]
+    reads: tuple[Reading, ...]
     grid: Grid
     features: Features | None
     due: int
@@ -105,7 +113,7 @@ class Term:
 def term_of(ref: Ref) -> Term:
     info = ref.info
     return Term(
-        reads=((ref, ()),),
+        reads=(Reading(ref),),
         grid=info.grid,
         features=info.features,
         due=info.due,
@@ -257,7 +265,7 @@ class Evaluator:
                 code = f"shift({code}, {axes.index(axis)}, {by})"
         return replace(
             term,
-            reads=tuple((ref, (*earlier, *offsets)) for ref, earlier in term.reads),
+            reads=tuple(replace(r, offsets=(*r.offsets, *offsets)) for r in term.reads),
             level=_ATOM,
             delays=(*term.delays, *delays),
             code=code,
@@ -329,7 +337,7 @@ class Evaluator:
         # the tail division keeps the code of a mean readable
         code = f"sum({value.code})" + (f" / len({value.code})" if name == "mean" else "")
         return Term(
-            reads=tuple((member, ()) for member in value.members),
+            reads=tuple(Reading(member) for member in value.members),
             grid=first.grid,
             features=first.features,
             due=max(term.due for term in terms),
@@ -342,16 +350,19 @@ class Evaluator:
         if not isinstance(left, Shift) or isinstance(left.of, Shift):
             self._fail(left, "`or` follows a shift along one axis", "`x(time - 1) or y`")
         shifted, other = self.term(self.value(left), left), self.term(self.value(right), right)
-        joined = self._joined(left, [shifted, other])
+        outside = replace(
+            other, reads=tuple(replace(read, depends=OUTSIDE) for read in other.reads)
+        )
+        joined = self._joined(left, [shifted, outside])
         kept = self.term(self.value(left.of), left.of)
         axes = [axis for axis, _ in shifted.grid]
         place = axes.index(left.axis) + 1 if left.axis in axes else 1
         by = -int(number(left.by, self.scope))
-        outside = self._aligned(other, joined.grid)
+        instead = self._aligned(other, joined.grid)
         if not kept.batched:
-            code = f"shift_or({kept.code}, {place}, {by}, {outside})"
+            code = f"shift_or({kept.code}, {place}, {by}, {instead})"
             return replace(joined, code=code, level=_ATOM)
-        code = f"self.{ATTRIBUTE}_{SHIFT}({kept.code}, {outside}{KEEPS})"
+        code = f"self.{ATTRIBUTE}_{SHIFT}({kept.code}, {instead}{KEEPS})"
         made = shift_module(shifted.grid, [(left.axis, by)], other=True)
         modules = ((SHIFT, made), *kept.modules, *other.modules)
         return replace(joined, code=code, level=_ATOM, modules=modules)
@@ -502,7 +513,7 @@ def _clock(grid: Grid) -> str:
 
 def shift_reason(term: Term) -> str:
     """In words, what the shifts of an equation are for."""
-    moved = {(axis, by) for _, offsets in term.reads for axis, by in offsets}
+    moved = {(axis, by) for read in term.reads for axis, by in read.offsets}
     reasons = [
         f"shifted: output i sees {axis} <= i - {-by}" if by < 0 else f"reads {axis} i + {by}: ahead"
         for axis, by in sorted(moved)
