@@ -280,6 +280,15 @@ SIDES = {
         {ALWAYS},
         5,
     ),
+    "the first is lost outside the grid": (
+        [
+            "a: {linear: 4, of: y(time - 1)}",
+            "b: {conv: {time: 2..2}}",
+            "out: {gru: 4, of: b(time - 3)}",
+        ],
+        {ALWAYS},
+        None,
+    ),
     "far behind": (["out: {linear: 4, of: y(time - 60)}"], {ALWAYS}, 1),
     "or": (
         ["a: {conv: 2, to: 4}", "f: {linear: 4, of: y(time - 5)}", "out: a(time - 2) or f"],

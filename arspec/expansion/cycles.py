@@ -221,7 +221,8 @@ def _add(position: _Position, line: ProgramLine, targets: Sequence[str], earlier
     """A line's statement, its shifts of the cycle's own values replaced by `earlier`."""
     code = line.code
     if FIRST.search(code):
-        raise _NoCode("a table of positions", line, "add it on a line before")
+        what = "a slower clock or a table of positions"
+        raise _NoCode(what, line, "add it on a line outside of the recursion")
     modules = {module.attribute: module for module in line.modules}
     while match := KEPT.search(code):
         start, end = argument(code, match.start())
