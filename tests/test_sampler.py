@@ -27,8 +27,9 @@ from stepwise import (
 )
 from torch import Tensor, nn
 
-from arspec import compiler
+from arspec import compiler, schedule_table
 from arspec.diagnostics import SpecError
+from arspec.schedule import schedule
 
 FOLDER = Path(__file__).parent
 FILES = {path.stem: path for path in sorted(FOLDER.glob("specs/*.yaml"))}
@@ -646,6 +647,20 @@ def held_at(this: Case, wanted: set[int]) -> dict[int, int]:
         if number + 1 in wanted:
             found[number + 1] = kept(state, this.model)
     return found
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_state_holds_what_the_table_says_has_to_be_kept(name: str) -> None:
+    """`arspec show --schedule` prints the least; caches also keep zeros, keys beside values."""
+    spec: Any = small_spec(name)
+    this = make_case(spec, params=SMALL[name], lengths={"time": 30, "row": 9, "col": 8}, batch=1)
+    found = compiler.analyse(spec, SMALL[name])
+    _, totals = schedule_table.rows(schedule(found.model.terms[-1].graph), this.shape)
+    state = this.start()
+    held = 0
+    for _ in this.stepped(state=state):
+        held = max(held, sum(tensor.numel() for tensor in state.moving()))
+    assert totals.numbers <= held <= 2.2 * totals.numbers
 
 
 BOUNDED = {
