@@ -208,7 +208,7 @@ BROKEN: list[Broken] = [
     # the keys of a prompt are not kept
     ("gpt2", ("self.keys[:, :, slots] = k[:, :, begin:end]", "pass"), check_prompts),
     # an output of green is computed by the weights of red
-    ("pixelcnn", ("matrix, bias = self.groups[state.at[-1]]", "matrix, bias = self.groups[0]"),
+    ("pixelcnn", ("matrix, bias = self.groups[channel]", "matrix, bias = self.groups[0]"),
      check_step),
     # after a known run the sampler goes on from zeros
     ("gpt2", ("x[..., :number] if number else None", "0 * x[..., :number] if number else None"),
