@@ -320,6 +320,8 @@ class Arranger:
         grouped = channel and features is not None and features.runs is not None
         if grouped and features is not None and info.features.width > 1:
             layout = self.one.fill(features.layout)
+            if self._offset(when) and when.offset[-1]:  # one behind the channel that is drawn
+                layout = f"[(c + 1) % {self.frame.channels} for c in {layout}]"
             self.modules[f"self.{line.name}_channels"] = f"ChannelSlices({layout})"
             text = f"self.{line.name}_channels({text}, past)"
         return text

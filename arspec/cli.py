@@ -458,19 +458,19 @@ def _show_schedule(analysis: Analysis, shape: tuple[int, ...]) -> int:
         if len(analysis.model.terms) > 1:
             print(f"{term.variable}\n")
         rows, totals = schedule_table.rows(schedule(term.graph), shape)
-        columns = ("name", "evaluated", "kept", "numbers kept", "operations")
+        columns = ("name", "evaluated", "kept", "numbers to keep", "operations")
         cells = [
             (row.name, row.when, row.kept, _count(row.numbers), _count(row.operations))
             for row in rows
         ]
         size = " x ".join(f"{n:,}" for n in totals.shape)
         caption = (
-            f"\nto draw {size}: {totals.numbers:,} numbers kept at most, "
+            f"\nto draw {size}: {totals.numbers:,} numbers to keep at least, "
             f"{totals.per_position:,.0f} multiply-adds per position, "
             f"{totals.ratio:.3f} of the operations of one parallel forward\n"
         )
         console.table(
-            sys.stdout, columns, cells, right=("numbers kept", "operations"), caption=caption
+            sys.stdout, columns, cells, right=("numbers to keep", "operations"), caption=caption
         )
     return FINE
 

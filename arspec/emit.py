@@ -113,8 +113,8 @@ def spec_hash(model: Model) -> str:
 def _refuse(model: Model, missing: Sequence[Missing]) -> None:
     """Says what has no code yet, once per feature."""
     if missing:
-        first = {m.what: m.span for m in reversed(missing)}
-        found = [error("AR501", span, what=what) for what, span in reversed(first.items())]
+        first = {m.what: m for m in reversed(missing)}
+        found = [error("AR501", m.span, what=m.what, help=m.help) for m in reversed(first.values())]
         raise SpecError(found, model.spec.filename, model.spec.text)
 
 

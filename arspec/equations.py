@@ -21,8 +21,8 @@ from arspec.expressions import (
     text,
 )
 from arspec.frame import Frame
-from arspec.graph import SAME, Reach
-from arspec.layers.shifts import add_up, shift_module
+from arspec.graph import ALWAYS, OUTSIDE, SAME, Reach
+from arspec.layers.shifts import shift_module
 from arspec.marks import KEEPS, SHIFT, first
 from arspec.values import (
     KNOWN,
@@ -78,14 +78,22 @@ ATTRIBUTE = "\x00line\x00"  # stands in code for the attribute of the line it is
 
 
 @dataclass(frozen=True)
+class Reading:
+    """A node in an equation, with its shifts; `depends`: see `graph`."""
+
+    ref: Ref
+    offsets: tuple[tuple[str, int], ...] = ()
+    depends: str = ALWAYS
+
+
+@dataclass(frozen=True)
 class Term:
     """A value under construction: not yet a node, but all that one would need.
 
-    `reads` lists each node with its shifts. `features` is None while the context decides the
-    width (a table of positions).
+    `features` is None while the context decides the width (a table of positions).
     """
 
-    reads: tuple[tuple[Ref, tuple[tuple[str, int], ...]], ...]
+    reads: tuple[Reading, ...]
     grid: Grid
     features: Features | None
     due: int
@@ -96,8 +104,6 @@ class Term:
     raw: str = ""
     delays: tuple[tuple[str, int], ...] = ()
     modules: tuple[tuple[str, str], ...] = ()  # (suffix of the attribute, construct)
-    moved: tuple[tuple[str, int], ...] = ()  # of a shift: its moves, and the code that it shifts
-    still: str = ""
 
     def at(self, level: int) -> str:
         """The code as an operand that must bind at least as tightly as `level`."""
@@ -107,7 +113,7 @@ class Term:
 def term_of(ref: Ref) -> Term:
     info = ref.info
     return Term(
-        reads=((ref, ()),),
+        reads=(Reading(ref),),
         grid=info.grid,
         features=info.features,
         due=info.due,
@@ -176,7 +182,7 @@ class Evaluator:
                 if isinstance(inner, Num):
                     return self._number(expr)
                 term = self.term(inner, operand)
-                changed = {"level": _UNARY, "symbols": None, "raw": "", "moved": ()}
+                changed = {"level": _UNARY, "symbols": None, "raw": ""}
                 return replace(term, code=f"-{term.at(_UNARY)}", **changed)  # type: ignore[arg-type]
             case Binary("or", left, right):
                 return self._first(left, right)
@@ -219,41 +225,52 @@ class Evaluator:
         return Num(number(expr, self.scope), number_text(expr, self.scope))
 
     def _shift(self, expr: Shift) -> Term:
-        term = self.term(self.value(expr.of), expr.of)
-        by = number(expr.by, self.scope)
-        if not isinstance(by, int):
-            self._fail(expr, f"a shift by {by} positions", "shift by a whole number")
+        """A shift; a shift of a shift is one by their sum, so what leaves the grid comes back."""
+        chain: list[Shift] = []
+        source: Expr = expr
+        while isinstance(source, Shift):
+            chain.insert(0, source)
+            source = source.of
+        term = self.term(self.value(source), source)
         axes = [axis for axis, _ in term.grid]
-        if expr.axis not in axes:
-            if self.scope.guessing:
-                return term
-            refuse(
-                "AR308",
-                expr.span,
-                axis=expr.axis,
-                name=text(expr.of),
-                axes=", ".join(axes) or "no axis",
-                help=did_you_mean(expr.axis, axes),
-            )
-        if by == 0:
-            return term
-        moved = replace(
+        total: dict[str, int] = {}
+        for one in chain:
+            by = number(one.by, self.scope)
+            if not isinstance(by, int):
+                self._fail(one, f"a shift by {by} positions", "shift by a whole number")
+            if one.axis in axes:
+                total[one.axis] = total.get(one.axis, 0) + by
+            elif not self.scope.guessing:
+                refuse(
+                    "AR308",
+                    one.span,
+                    axis=one.axis,
+                    name=text(one.of),
+                    axes=", ".join(axes) or "no axis",
+                    help=did_you_mean(one.axis, axes),
+                )
+        offsets = tuple((axis, by) for axis, by in total.items() if by)
+        return self._moved(term, offsets) if offsets else term
+
+    def _moved(self, term: Term, offsets: tuple[tuple[str, int], ...]) -> Term:
+        """The term at other positions: `offsets` along axes, each named once."""
+        delays = tuple((axis, -by) for axis, by in offsets)
+        if term.batched:
+            code = f"self.{ATTRIBUTE}_{SHIFT}({term.code}{KEEPS})"
+            modules = ((SHIFT, shift_module(term.grid, delays)), *term.modules)
+        else:  # a table of positions has no batch axis
+            axes = [axis for axis, _ in term.grid]
+            code, modules = term.code, term.modules
+            for axis, by in delays:
+                code = f"shift({code}, {axes.index(axis)}, {by})"
+        return replace(
             term,
-            reads=tuple((ref, (*offsets, (expr.axis, by))) for ref, offsets in term.reads),
+            reads=tuple(replace(r, offsets=(*r.offsets, *offsets)) for r in term.reads),
             level=_ATOM,
-            delays=(*term.delays, (expr.axis, -by)),
+            delays=(*term.delays, *delays),
+            code=code,
+            modules=modules,
         )
-        if not term.batched:  # a table of positions has no batch axis
-            return replace(
-                moved, code=f"shift({term.code}, {axes.index(expr.axis)}, {-by})", moved=()
-            )
-        moves, inner, modules = [(expr.axis, -by)], term.code, term.modules
-        if term.moved and add_up([*term.moved, *moves]):  # a shift of a shift
-            moves, inner, modules = [*term.moved, *moves], term.still, term.modules[1:]
-        made = (SHIFT, shift_module(term.grid, moves))
-        code = f"self.{ATTRIBUTE}_{SHIFT}({inner}{KEEPS})"
-        made_of = {"code": code, "moved": tuple(moves), "still": inner}
-        return replace(moved, modules=(made, *modules), **made_of)  # type: ignore[arg-type]
 
     def _call(self, expr: Call) -> Value | Term:
         name = expr.function
@@ -275,7 +292,7 @@ class Evaluator:
         if name == "concat_elu" and features is not None:
             features = features.times(2)
         code = FUNCTION_CODE[name].format(term.code)
-        changed = {"code": code, "level": _ATOM, "symbols": None, "raw": "", "moved": ()}
+        changed = {"code": code, "level": _ATOM, "symbols": None, "raw": ""}
         return replace(term, features=features, **changed)  # type: ignore[arg-type]
 
     def _doubling(self, expr: Call) -> Numbers:
@@ -320,7 +337,7 @@ class Evaluator:
         # the tail division keeps the code of a mean readable
         code = f"sum({value.code})" + (f" / len({value.code})" if name == "mean" else "")
         return Term(
-            reads=tuple((member, ()) for member in value.members),
+            reads=tuple(Reading(member) for member in value.members),
             grid=first.grid,
             features=first.features,
             due=max(term.due for term in terms),
@@ -333,16 +350,19 @@ class Evaluator:
         if not isinstance(left, Shift) or isinstance(left.of, Shift):
             self._fail(left, "`or` follows a shift along one axis", "`x(time - 1) or y`")
         shifted, other = self.term(self.value(left), left), self.term(self.value(right), right)
-        joined = self._joined(left, [shifted, other])
+        outside = replace(
+            other, reads=tuple(replace(read, depends=OUTSIDE) for read in other.reads)
+        )
+        joined = self._joined(left, [shifted, outside])
         kept = self.term(self.value(left.of), left.of)
         axes = [axis for axis, _ in shifted.grid]
         place = axes.index(left.axis) + 1 if left.axis in axes else 1
         by = -int(number(left.by, self.scope))
-        outside = self._aligned(other, joined.grid)
+        instead = self._aligned(other, joined.grid)
         if not kept.batched:
-            code = f"shift_or({kept.code}, {place}, {by}, {outside})"
+            code = f"shift_or({kept.code}, {place}, {by}, {instead})"
             return replace(joined, code=code, level=_ATOM)
-        code = f"self.{ATTRIBUTE}_{SHIFT}({kept.code}, {outside}{KEEPS})"
+        code = f"self.{ATTRIBUTE}_{SHIFT}({kept.code}, {instead}{KEEPS})"
         made = shift_module(shifted.grid, [(left.axis, by)], other=True)
         modules = ((SHIFT, made), *kept.modules, *other.modules)
         return replace(joined, code=code, level=_ATOM, modules=modules)
@@ -373,7 +393,7 @@ class Evaluator:
         )
         if isinstance(right_number := self._number_term(right), Num):  # features of a constant
             ones = f"F.pad({terms[0].code}, (0, 1), value={float(right_number.value)})"
-            changed = {"level": _ATOM, "symbols": None, "raw": "", "delays": (), "moved": ()}
+            changed = {"level": _ATOM, "symbols": None, "raw": "", "delays": ()}
             return replace(terms[0], features=features, code=ones, **changed)  # type: ignore[arg-type]
         codes = ", ".join(self._aligned(term, grid) for term in terms)
         same = all(term.grid == grid and term.batched for term in terms)
@@ -493,7 +513,7 @@ def _clock(grid: Grid) -> str:
 
 def shift_reason(term: Term) -> str:
     """In words, what the shifts of an equation are for."""
-    moved = {(axis, by) for _, offsets in term.reads for axis, by in offsets}
+    moved = {(axis, by) for read in term.reads for axis, by in read.offsets}
     reasons = [
         f"shifted: output i sees {axis} <= i - {-by}" if by < 0 else f"reads {axis} i + {by}: ahead"
         for axis, by in sorted(moved)

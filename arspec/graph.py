@@ -33,6 +33,10 @@ ungrouped one whole, whatever is written here.
 
 PRESENT, PAST, EVERYWHERE = "present", "past", "everywhere"
 
+ALWAYS, ONE, OUTSIDE = "always", "one", "outside"
+"""On which of the positions that it reads a value depends: on each, on one of them for each feature
+(a maximum), or on them only where another read leaves the grid (the right side of `or`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -81,11 +85,15 @@ Reach = Stencil | Sweep
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One edge: the reading node's input slot. Two slots on one source are two edges."""
+    """One edge: the reading node's input slot. Two slots on one source are two edges.
+
+    `depends` makes no difference to a proof, which covers every input, but to a measurement.
+    """
 
     source: int
     reach: Reach
     span: Span
+    depends: str = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,10 @@ def _written(
                 right=_axes(target.info),
             )
         where = builder.spec.span(at)
-        reads += [Read(ref.node, reach_of(builder.frame, o), where) for ref, o in term.reads]
+        reads += [
+            Read(read.ref.node, reach_of(builder.frame, read.offsets), where, read.depends)
+            for read in term.reads
+        ]
         codes[name] = evaluator._aligned(term, target.info.grid)
     arguments = ", ".join(codes.values())
     return (), f"{head.key}_parameters({target.code}, {arguments})", reads, 0

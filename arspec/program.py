@@ -19,6 +19,7 @@ class Missing:
 
     what: str
     span: Span
+    help: str | None = None
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ SHAPE = {1: (1024,), 2: (32, 32), 3: (8, 32, 32)}
 class Row:
     """One node, or the same node of all repetitions of a block.
 
-    `kept`: how deep its cache is; `numbers`: positions times features in it, all repetitions;
-    `operations`: multiply-adds per evaluated position, sweeps excluded, one repetition.
+    `kept`: how deep its cache is; `numbers`: positions times features in it, all repetitions, each
+    value once and no longer than it is needed; `operations`: multiply-adds per evaluated position,
+    sweeps excluded, one repetition.
     """
 
     name: str
@@ -32,7 +33,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Totals:
-    """For one shape and batch 1: numbers kept, multiply-adds per position drawn, and the ratio."""
+    """For one shape and batch 1: numbers to keep, multiply-adds per position drawn, and the ratio.
+
+    `numbers` is what no sampler in this order can do without. A state of the emitted one holds more
+    of them, up to about twice as many: zeros around a grid, keys beside values, a whole row of what
+    is read at one place at a time.
+    """
 
     shape: tuple[int, ...]
     numbers: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 from torch import Tensor
 
@@ -49,9 +50,11 @@ def interior_lengths(trial: Trial, claimed: Mapping[str, int | None]) -> dict[st
     axes = trial.graph.axes
     period = max((s for node in trial.graph.nodes for s in node.strides), default=1)
     lengths = {}
-    for axis in axes:
-        extent = claimed[axis]
+    nearest = trial.proof.nearest or ()
+    for k, axis in enumerate(axes):
+        extent, behind = claimed[axis], abs(nearest[k]) if trial.proof.raster and nearest else 0
         wanted = SMALL.get(len(axes), 2) if extent is None else extent + 2 + min(period, 8)
+        wanted += int(behind) if behind < inf else 0  # the nearest position that is read
         lengths[axis] = min(wanted, interior_most(trial))
     return limited(trial, lengths)
 

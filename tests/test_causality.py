@@ -94,7 +94,7 @@ class Comparison:
         """Each of the head's values is attained, far from borders, by the reads on its witness."""
         head, unpack, resolved = self.graph.head, self.run.objective.unpack, self.run.resolved
         far = BruteForce(
-            self.graph, {1: (160,), 2: (36, 36), 3: (16, 16, 16)}[len(self.graph.axes)]
+            self.graph, {1: (160,), 2: (36, 36), 3: (48, 48, 48)}[len(self.graph.axes)]
         )
         cells = self.run.cells(head)
         for cell, place in enumerate(self.central(far, head) if cells else ()):
@@ -202,6 +202,12 @@ CASES = 1600
 def test_random_graphs(block: int) -> None:
     for seed in range(block * CASES // 20, (block + 1) * CASES // 20):
         check(seed)
+
+
+@pytest.mark.parametrize("seed", [11083, 110824, 111111])
+def test_strides_that_need_a_large_grid(seed: int) -> None:
+    """What they read of nodes with strides up to 9 is attained far from borders alone."""
+    check(seed)
 
 
 @pytest.mark.fuzz

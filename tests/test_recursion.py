@@ -96,6 +96,12 @@ variables:
 generate: y
 """
 BODIES = {
+    "taps on lines of their own": "network:\n  s: {embed: 4, of: y(time - 1)}\n"
+    "  a: {linear: 4, of: h(time - 1)}\n  b: {linear: 4, of: h(time - 2)}\n"
+    "  h: tanh(s + a + b)\n",
+    "a chain that is no part of it": "network:\n  chained: [{linear: 4, of: c}, {pool: all}]\n"
+    "  s: {linear: 4, of: y_read, given: chained}\n  y_read: {embed: 4, of: y(time - 1)}\n"
+    "  out: tanh(s + 0.5 * out(time - 1))\n",
     "two positions back": "network:\n  s: {embed: 4, of: y(time - 1)}\n"
     "  out: tanh(s + 0.5 * out(time - 2))\n",
     "in the order of need": "network:\n  b: tanh(a(time - 1)) + d\n  a: sigmoid(b) * s(time - 1)\n"
@@ -122,11 +128,48 @@ def test_steps_equal_the_forward(name: str) -> None:
     assert worst(this) < EXACT
 
 
-def test_what_a_loop_over_time_cannot_hold_is_refused() -> None:
+REFUSED = {
+    "a block": (["b: {use: layer, of: h(time - 1)}", "h: tanh(s + b)"], "a block", "b"),
+    "a window": (["b: {conv: 2, of: h(time - 1)}", "h: tanh(s + b)"], "a window", "b"),
+    "a window, literal": (["h: tanh(s + b)", "b: {conv: {time: -2..-1}, of: h}"], "a window", "b"),
+    "states": (["h: tanh(s + b)", "b: {gru: 4, of: h(time - 1)}"], "a window", "b"),
+    "a chain": (
+        ["b: [{linear: 4, of: h(time - 1)}, relu]", "h: tanh(s + b)"],
+        "several parts",
+        "b",
+    ),
+    "a shift ahead": (["h: tanh(s + b(time - 2))", "b: tanh(h(time + 1))"], "a shift ahead", "b"),
+}
+
+
+@pytest.mark.parametrize(("lines", "what", "where"), REFUSED.values(), ids=REFUSED)
+def test_what_a_loop_over_time_cannot_hold_is_refused(
+    lines: list[str], what: str, where: str
+) -> None:
+    """On its own line, whichever of the lines stands first: no guess of it is judged."""
+    body = "".join(f"  {line}\n" for line in [*lines, "end: tanh(h)"])
+    blocks = "blocks:\n  layer(x):\n    out: {linear: 4}\n" if what == "a block" else ""
     text = (
-        f"{START}network:\n  s: {{embed: 4, of: y(time - 1), given: c}}\n"
-        "  b: {use: layer, of: h(time - 1)}\n  h: tanh(s + b)\nhead: categorical\n"
-        "blocks:\n  layer(x):\n    out: {linear: 4}\n"
+        f"{START}network:\n  s: {{embed: 4, of: y(time - 1), given: c}}\n{body}"
+        f"head: categorical\n{blocks}"
     )
-    with pytest.raises(SpecError, match="AR501"):
-        compiler.emit(compiler.analyse("-", {}, io.StringIO(text)))
+    found = compiler.analyse("-", {}, io.StringIO(text))
+    assert found.proof.causal
+    with pytest.raises(SpecError) as refusal:
+        compiler.emit(found)
+    (only,) = refusal.value.diagnostics
+    assert (only.code, only.span and text.splitlines()[only.span.line - 1].split(":")[0]) == (
+        "AR501",
+        f"  {where}",
+    )
+    assert what in only.message
+    assert "recursion" in only.message
+
+
+def test_a_window_over_a_recursion_without_an_axis_is_refused_all_the_same() -> None:
+    text = (
+        f"{START}network:\n  w: {{weight: 4}}\n  b: {{conv: 2, of: h}}\n  h: tanh(w + b)\n"
+        "  out: {embed: 4, of: y(time - 1), given: [c, h]}\nhead: categorical\n"
+    )
+    with pytest.raises(SpecError, match="AR308"):
+        compiler.analyse("-", {}, io.StringIO(text))

@@ -27,8 +27,9 @@ from stepwise import (
 )
 from torch import Tensor, nn
 
-from arspec import compiler
+from arspec import compiler, schedule_table
 from arspec.diagnostics import SpecError
+from arspec.schedule import schedule
 
 FOLDER = Path(__file__).parent
 FILES = {path.stem: path for path in sorted(FOLDER.glob("specs/*.yaml"))}
@@ -353,6 +354,39 @@ def test_other_orders(order: str, window: str) -> None:
         assert len(draws.used) >= int((~observed).any(0).sum())
 
 
+# -------------------------------------------------------------- masks over channels drawn in turn
+
+FIRST = {
+    "earlier channels": "{linear: W, of: y}",
+    "earlier channels, given": "{linear: W, of: y, given: c}",
+    "its own channel": "{linear: W, of: y, mask: B}",
+    "its own channel, given": "{linear: W, of: y, mask: B, given: c}",
+    "a window with its own channel": "{conv: 3, mask: B, to: W, of: y}",
+    "two layers": "[{conv: 3, mask: B, to: W, of: y}, relu, {linear: W}]",
+}
+SECOND = ["{conv: 3, mask: A}", "{conv: 3, mask: A, given: c}", "{linear: W, mask: A}"]
+
+
+@pytest.mark.parametrize("second", SECOND)
+@pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
+@pytest.mark.parametrize(("axes", "channels"), [("time", 2), ("time", 3), ("row, col", 3)])
+def test_a_mask_behind_what_has_seen_its_own_channel(
+    axes: str, channels: int, first: str, second: str
+) -> None:
+    """The first layer is evaluated one channel behind the one that is drawn."""
+    this = of_text(
+        f"name: drawn\nvariables:\n  y: {{levels: 3, axes: [{axes}], channels: {channels}}}\n"
+        f"  c: {{features: 2, axes: [{axes}], known: all}}\n"
+        f"generate: y\norder: [{axes}, channel]\nnetwork:\n  n0: {first}\n  n1: {second}\n"
+        "  out: {linear: W, given: c}\nhead: categorical\n".replace("W", str(2 * channels))
+    )
+    for slabs in range(this.shape[0]):
+        assert difference(this, slabs) < EXACT
+    draws = Draws(this)
+    observed = dict(masks(this))["at random"]
+    draws.check(draws(prompt=this.x, observed=observed))
+
+
 # ------------------------------------------------------------------------------------ what is drawn
 
 
@@ -613,6 +647,20 @@ def held_at(this: Case, wanted: set[int]) -> dict[int, int]:
         if number + 1 in wanted:
             found[number + 1] = kept(state, this.model)
     return found
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_state_holds_what_the_table_says_has_to_be_kept(name: str) -> None:
+    """`arspec show --schedule` prints the least; caches also keep zeros, keys beside values."""
+    spec: Any = small_spec(name)
+    this = make_case(spec, params=SMALL[name], lengths={"time": 30, "row": 9, "col": 8}, batch=1)
+    found = compiler.analyse(spec, SMALL[name])
+    _, totals = schedule_table.rows(schedule(found.model.terms[-1].graph), this.shape)
+    state = this.start()
+    held = 0
+    for _ in this.stepped(state=state):
+        held = max(held, sum(tensor.numel() for tensor in state.moving()))
+    assert totals.numbers <= held <= 2.2 * totals.numbers
 
 
 BOUNDED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,8 +15,9 @@ from shipped import SMALL, small_spec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from arspec import cli, compiler, measure
+from arspec import cli, compiler, measure, verify_reach
 from arspec.builder import load
+from arspec.graph import ALWAYS, ONE, OUTSIDE
 from arspec.verifier import (
     CHECKS,
     Check,
@@ -38,6 +40,7 @@ from arspec.verifier import (
     verify,
 )
 from arspec.verify_operations import Operations
+from arspec.verify_reach import dependences
 from arspec.verify_shrink import narrowed
 from arspec.verify_trial import distance
 
@@ -205,7 +208,7 @@ BROKEN: list[Broken] = [
     # the keys of a prompt are not kept
     ("gpt2", ("self.keys[:, :, slots] = k[:, :, begin:end]", "pass"), check_prompts),
     # an output of green is computed by the weights of red
-    ("pixelcnn", ("matrix, bias = self.groups[state.at[-1]]", "matrix, bias = self.groups[0]"),
+    ("pixelcnn", ("matrix, bias = self.groups[channel]", "matrix, bias = self.groups[0]"),
      check_step),
     # after a known run the sampler goes on from zeros
     ("gpt2", ("x[..., :number] if number else None", "0 * x[..., :number] if number else None"),
@@ -259,6 +262,70 @@ def test_a_wrong_claim_fails() -> None:
     for other in (claim - 1, claim + 1, None):
         proof = replace(trial.proof, receptive_field={"time": other})
         assert not check_receptive_field(replace(trial, proof=proof)).passed
+
+
+SIDES = {
+    "a maximum of a group": (
+        ["a: {conv: 2, to: 4}", "b: {pool: 4, kind: max}", "c: {up: 4, of: b(time - 1)}", "out: c"],
+        {ALWAYS, ONE},
+        5,
+    ),
+    "a maximum so far": (
+        ["a: {conv: 2, to: 4}", "out: {pool: prefix, kind: max}"],
+        {ALWAYS, ONE},
+        None,
+    ),
+    "a mean": (
+        ["a: {conv: 2, to: 4}", "b: {pool: 4}", "out: {up: 4, of: b(time - 1)}"],
+        {ALWAYS},
+        5,
+    ),
+    "the first is lost outside the grid": (
+        [
+            "a: {linear: 4, of: y(time - 1)}",
+            "b: {conv: {time: 2..2}}",
+            "out: {gru: 4, of: b(time - 3)}",
+        ],
+        {ALWAYS},
+        None,
+    ),
+    "far behind": (["out: {linear: 4, of: y(time - 60)}"], {ALWAYS}, 1),
+    "or": (
+        ["a: {conv: 2, to: 4}", "f: {linear: 4, of: y(time - 5)}", "out: a(time - 2) or f"],
+        {ALWAYS, OUTSIDE},
+        3,
+    ),
+    "or, of what is not drawn": (
+        ["a: {conv: 2, to: 4}", "w: {weight: 4}", "out: a(time - 2) or w"],
+        {ALWAYS},
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "kinds", "claim"), SIDES.values(), ids=SIDES)
+def test_fields_behind_maxima_and_or(lines: list[str], kinds: set[str], claim: int | None) -> None:
+    """Maxima are measured as exactly as the rest; of `or` its left side is."""
+    text = "name: drawn\nvariables:\n  y: {features: 2, axes: [time]}\ngenerate: y\nnetwork:\n"
+    text += "".join(f"  {line}\n" for line in lines) + "head: gaussian\n"
+    trial = make_trial(compiler.analyse("-", {}, io.StringIO(text)))
+    assert dependences(trial.graph) == kinds
+    assert trial.proof.receptive_field["time"] == claim
+    found = check_receptive_field(trial)
+    assert found.passed, found.detail
+    wrong = [40] if claim is None else [claim + 1, claim - 1 or None, None]
+    for other in [] if OUTSIDE in kinds else wrong:
+        proof = replace(trial.proof, receptive_field={"time": other})
+        assert not check_receptive_field(replace(trial, proof=proof)).passed
+
+
+def test_what_or_reads_inside_the_grid_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "name: drawn\nvariables:\n  y: {features: 2, axes: [time]}\ngenerate: y\nnetwork:\n"
+    text += "  a: {conv: 2, to: 4}\n  f: {linear: 4, of: y(time - 5)}\n  out: a(time - 2) or f\n"
+    trial = make_trial(compiler.analyse("-", {}, io.StringIO(f"{text}head: gaussian\n")))
+    assert "the others read at the border alone" in check_receptive_field(trial).detail
+    monkeypatch.setattr(verify_reach, "_away_from_borders", lambda graph: {"time": 3})
+    assert not check_receptive_field(trial).passed
 
 
 # --- what a report says ---------------------------------------------------------------------------

@@ -38,6 +38,13 @@ class _Position:
 class _NoCode(Exception):
     """A cycle through something that a loop over time cannot hold."""
 
+    def __init__(self, what: str, line: ProgramLine, help: str | None = None) -> None:
+        super().__init__(what)
+        self.missing = Missing(f"{what} within a recursion by equation", line.span, help)
+
+
+TAPS = "give each of its taps a line, `a: {linear: 8, of: h(time - 1)}`, and add them up"
+
 
 def ordered(
     lines: Sequence[ProgramLine], grids: Mapping[str, Grid]
@@ -66,8 +73,8 @@ def ordered(
             return
         try:
             result.append(_looped(members, grids, taken, values))
-        except _NoCode:
-            missing.append(Missing("a recursion by equation through such a line", members[0].span))
+        except _NoCode as refused:
+            missing.append(refused.missing)
             result.extend(members)
 
     for i in range(len(lines)):
@@ -76,12 +83,19 @@ def ordered(
 
 
 def _words(line: ProgramLine) -> set[str]:
-    text = [line.code, *line.before]
+    """The names that a line reads of others, or of itself at another position."""
     if line.use is not None:
+        text = [*line.before, line.code, *line.use.zipped.values()]
         text += [code for call in line.use.calls for code in call.inputs.values()]
-        text += line.use.zipped.values()
-    words = set(_WORD.findall(plain(" ".join(text))))
-    return words - set(_made(line)) if line.use is not None else words  # what repetitions hand on
+        return set(_WORD.findall(plain(" ".join(text)))) - set(_made(line))  # handed on
+    words: set[str] = set()
+    given: set[str] = set()  # by an earlier statement of the line, such as the items of a chain
+    for statement in (*line.before, line.code):
+        made, assigned, value = plain(statement).partition(" = ")
+        assigns = bool(assigned) and made.isidentifier()
+        words.update(set(_WORD.findall(value if assigns else plain(statement))) - given)
+        given.update([made] if assigns else [])
+    return words
 
 
 def _needs(line: ProgramLine, lines: Sequence[ProgramLine]) -> set[int]:
@@ -116,10 +130,15 @@ def _looped(
 ) -> ProgramLine:
     """The lines of a cycle as one statement."""
     main = cycle[-1]
-    if any(line.use or line.before or len(line.targets) != 1 for line in cycle):
-        raise _NoCode
-    if len({line.grid for line in cycle}) > 1 or len(main.grid) != 1 or not main.batched:
-        raise _NoCode
+    for line in cycle:
+        if line.use:
+            raise _NoCode("a block", line, "write the block's lines here")
+        if line.before or len(line.targets) != 1:
+            raise _NoCode("a line of several parts", line, "write a line for each of them")
+        if len(line.grid) > 1:
+            raise _NoCode("more than one axis", line)
+    if len({line.grid for line in cycle}) > 1 or not main.grid or not main.batched:
+        raise _NoCode("a node on another clock", main)
     targets = [line.targets[0] for line in cycle]
     earlier = _free("earlier", taken)
     position = _Position(taken)
@@ -134,7 +153,7 @@ def _looped(
     ]
     others = set(_WORD.findall(inside)) & set(values) - {*inputs, *targets}
     if not inputs or any(grids.get(word, main.grid) for word in others):
-        raise _NoCode  # lists, other clocks
+        raise _NoCode("a list, or a node on another clock,", main)
     name, attribute = f"{main.targets[0]}_at", f"{main.targets[0]}_recursion"
     function = _function(_free(name, taken), earlier, position, inputs, targets, taken)
     widths = ", ".join(line.width for line in cycle)
@@ -185,7 +204,7 @@ def _computable(cycle: Sequence[ProgramLine], targets: Sequence[str]) -> list[Pr
         open_ = {line.targets[0] for line in waiting}
         ready = next((x for x in waiting if not open_ & _now(x, targets)), None)
         if ready is None:
-            raise _NoCode
+            raise _NoCode("a value ahead", waiting[0])
         waiting.remove(ready)
         result.append(ready)
     return result
@@ -202,24 +221,26 @@ def _add(position: _Position, line: ProgramLine, targets: Sequence[str], earlier
     """A line's statement, its shifts of the cycle's own values replaced by `earlier`."""
     code = line.code
     if FIRST.search(code):
-        raise _NoCode
+        what = "a slower clock or a table of positions"
+        raise _NoCode(what, line, "add it on a line outside of the recursion")
     modules = {module.attribute: module for module in line.modules}
     while match := KEPT.search(code):
         start, end = argument(code, match.start())
         called = re.search(r"self\.(\w+)\($", plain(code[:start]))
         read, close = plain(code[start:end]), match.end() + 1
         if called is None or called[1] not in modules:
-            raise _NoCode
+            raise _NoCode("a window", line, TAPS)
         by = _SHIFT.fullmatch(modules[called[1]].construct)
         if by is None:
-            raise _NoCode
+            ahead = modules[called[1]].construct.startswith("Shift")
+            raise _NoCode(*(("a shift ahead", line) if ahead else ("a window", line, TAPS)))
         if read in targets:
             del modules[called[1]]
             rest = code[end : match.start()]  # what stands outside the grid
             position.depth = max(position.depth, int(by[1]))
             made = f"{earlier}({targets.index(read)}, {by[1]}{rest})"
         elif set(_WORD.findall(read)) & set(targets):
-            raise _NoCode
+            raise _NoCode("a shift of what is computed here", line, "write it on a line before")
         else:
             late = f"{read}_before{by[1] if by[1] != '1' else ''}"
             made = _free(late if read.isidentifier() else f"{called[1]}_value", position.taken)

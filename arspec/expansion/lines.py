@@ -95,17 +95,28 @@ class Lines(Ops):
 
     def _expressions_of(self, line: Line) -> Iterable[Expr]:
         if isinstance(line.value, tuple):
-            return [v for v in line.value if not isinstance(v, Op | str)]  # type: ignore[misc]
+            found: list[Expr] = []
+            items: tuple[Any, ...] = line.value
+            for i, item in enumerate(items):
+                if isinstance(item, Op):
+                    found += self._read(item, (i,), line)
+                elif not isinstance(item, str):
+                    found.append(item)
+            return found
         if not isinstance(line.value, Op):
             return [line.value] if line.value is not None else []
+        return self._read(line.value, (), line)
+
+    def _read(self, op: Op, at: Path, line: Line) -> list[Expr]:
+        """The expressions of what an op reads."""
         found = []
         for key in ("of", "given", "over"):
-            raw = getattr(line.value, key, None)
+            raw = getattr(op, key, None)
             texts = raw if isinstance(raw, list) else [raw]
             for i, value in enumerate(texts):
                 if isinstance(value, str):
-                    at = (*line.path, key, i) if isinstance(raw, list) else (*line.path, key)
-                    found.append(self.expression(value, at))
+                    path = (*line.path, *at, key, *((i,) if isinstance(raw, list) else ()))
+                    found.append(self.expression(value, path))
         return found
 
     def _lines(
@@ -123,6 +134,10 @@ class Lines(Ops):
             try:
                 value = self._line(line, scope, path, previous, instance)
             except SpecError as found:
+                if scope.guessing:  # as it may be for what is not known yet: judged once that is
+                    scope.values.update((name, scope.later[name]) for name in line.names)
+                    previous = scope.later[line.names[0]] if len(line.names) == 1 else None
+                    continue
                 errors += found.diagnostics
                 broken.update(line.names)
                 previous = None

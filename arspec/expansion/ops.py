@@ -167,7 +167,7 @@ class Ops(Settings):
             facts = replace(facts, reads=(), state=(), due=KNOWN, missing="`latent`")
         operations = facts.parameters if facts.operations is None else facts.operations
         info = Info(facts.grid, facts.features, facts.due, None, facts.batched, operations)
-        reads = [Read(ref.node, reach, blame) for ref, reach in facts.reads]
+        reads = [Read(ref.node, reach, blame, facts.depends) for ref, reach in facts.reads]
         parameters = facts.parameters
         own = ""
         if isinstance(source, Ref) and source.code.isidentifier() and source.info.grid == info.grid:
@@ -222,8 +222,8 @@ class Ops(Settings):
         """A term becomes a node of its own."""
         info = info_of(term, span)
         reads = tuple(
-            Read(ref.node, reach_of(self.frame, offsets), blame or span)
-            for ref, offsets in term.reads
+            Read(read.ref.node, reach_of(self.frame, read.offsets), blame or span, read.depends)
+            for read in term.reads
         )
         if "concatenate(" in term.code:
             instance.missing.append(Missing("`++` of nodes with different axes", span))

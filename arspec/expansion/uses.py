@@ -10,7 +10,6 @@ from arspec.diagnostics import nearest_name, refuse
 from arspec.expansion.applied import Applied, Stack, kind, literal, refs
 from arspec.expansion.arguments import Arguments
 from arspec.expansion.growing import MAX_NODES, Draft
-from arspec.graph import Read
 from arspec.layers import Use
 from arspec.names import local
 from arspec.program import Call, Instance, ProgramLine, UseLine
@@ -224,7 +223,7 @@ class Uses(Arguments):
             refuse("AR116", None, what="the model", limit=f"{MAX_NODES:,} nodes")
         cut = len(template.prefix)
         for i, (name, span, grid, grouped, reads) in enumerate(template.drafts):
-            moved = tuple(Read(move(read.source), read.reach, read.span) for read in reads)
+            moved = tuple(replace(read, source=move(read.source)) for read in reads)
             self.drafts.append((path + name[cut:], span, grid, grouped, moved))
             self.infos[base + i] = template.infos[i]
         applied = template.applied

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from arspec.graph import Reach
+from arspec.graph import ALWAYS, Reach
 from arspec.values import Features, Grid, Ref
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class Facts:
     adds_up: bool = False  # the sum of several is one product: weights and inputs side by side
     helpers: tuple[tuple[str, str], ...] = ()  # further modules: attribute, construct
     cut: tuple[int, ...] | None = None  # the earliest offset that an inferred mask hides
+    depends: str = ALWAYS  # on which of the positions that it reads: see `graph`
 
 
 class Op(Strict):

@@ -10,7 +10,7 @@ from math import prod
 from typing import ClassVar, Literal
 
 from arspec.frame import MAX_TAPS, Taps, is_raster
-from arspec.graph import ALL, EVERYWHERE, PRESENT, SAME, Box, Stencil
+from arspec.graph import ALL, ALWAYS, EVERYWHERE, ONE, PRESENT, SAME, Box, Stencil
 from arspec.layers.base import Facts, Number, Op, Rates, Weighted, WindowSpec
 from arspec.layers.linear import missing_setting, settings
 from arspec.layers.site import Site
@@ -364,7 +364,12 @@ class Pool(Op):
             reads=((site.x, reach),),
             due=min(x.due, DERIVED),
             call=f"{self.kind}_pool({', '.join([site.x.code, *texts])})",
+            depends=self._depends,
         )
+
+    @property
+    def _depends(self) -> str:
+        return ONE if self.kind == "max" else ALWAYS
 
     def _whole(self, site: Site) -> Facts:
         """Every position, or at each position those so far."""
@@ -386,5 +391,6 @@ class Pool(Op):
             reads=((site.x, frame.prefix(PRESENT if so_far else EVERYWHERE)),),
             due=min(x.due, DERIVED),
             call=f"{self.kind}_so_far({code})" if so_far else f"{reduce}({code}, {dims})",
+            depends=self._depends,
             missing=missing,
         )

@@ -227,17 +227,17 @@ class WindowCache(GridCache):
     def run(self, x: Tensor, state: State) -> Tensor:
         self.keep(x, state)
         if not self.single:
-            window = self.window(state).movedim(-1, 1)
-            convolve = CONVOLUTIONS[len(self.spans)]
+            window, convolve = self.window(state).movedim(-1, 1), CONVOLUTIONS[len(self.spans)]
             y = convolve(window, self.weight, self.bias, dilation=self.dilation)
             return y.movedim(1, -1)
-        matrix, bias = self.groups[state.at[-1]] if self.groups else (self.matrix, self.offset)
+        channel = state.to(self.output)[-1]  # in an order of channels
+        matrix, bias = self.groups[channel] if self.groups else (self.matrix, self.offset)
         y = torch.addmm(bias, self.read(state).flatten(1), matrix)
         return y.view(len(y), *[1] * len(self.spans), -1)
 
 
 class FeatureCache(Cache):
-    """The features of this position whose channels are drawn; the weight's rows per channel."""
+    """The features so far of the output's position; the weight's rows per channel."""
 
     moving = ("kept",)
 
@@ -262,16 +262,16 @@ class FeatureCache(Cache):
     def run(self, x: Tensor, state: State) -> Tensor:
         if not self.kept.numel():
             self.kept = x.new_zeros(*x.shape[:-1], len(self.inputs))
-        place, first = state.to(self.source), 0
-        if place[:-1] == state.at[:-1]:
+        place, output, first = state.to(self.source), state.to(self.output), 0
+        if place[:-1] == output[:-1]:
             for start, count in self.groups[place[-1]][2]:
                 self.kept[..., start : start + count] = x[..., first : first + count]
                 first += count
-        weight, bias, _ = self.groups[state.at[-1]]
+        weight, bias, _ = self.groups[output[-1]]
         y = torch.addmm(bias, self.kept.flatten(0, -2), weight)
         return y.view(*self.kept.shape[:-1], -1)
 
     def fill(self, x: Tensor, state: State) -> None:
-        index = [slice(None), *(slice(k, k + 1) for k in state.at[:-1])]
-        if state.at[0] < x.shape[1]:
-            self.kept = x[tuple(index)].clone()
+        index = [slice(k, k + 1) for k in state.to(self.output)[:-1]]
+        if 0 <= index[0].start < x.shape[1]:
+            self.kept = x[:, *index].clone()
