@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
@@ -99,13 +99,14 @@ def check_observed(trial: Trial) -> Check | None:
         known = torch.rand(drawing.x.shape, generator=generator) < share
         for place in drawing.places[run]:
             drawing.at(known, place)[...] = True
-        with recorded_steps(trial.model) as record:
+        with recorded(trial.model, drawing.places) as (record, progress):
             x: Tensor = trial.model.sample(
                 BATCH,
                 shape=drawing.shape,
                 prompt=drawing.x,
                 observed=known,
                 generator=generator,
+                progress=progress,
                 **drawing.conditions,
             )
         if not x.isfinite().all():
@@ -284,19 +285,31 @@ class Drawing:
 
 
 @contextmanager
-def recorded_steps(model: Any) -> Iterator[dict[Place, Tensor]]:
-    """The parameters that steps give within, by place."""
+def recorded(
+    model: Any, places: Sequence[Place]
+) -> Iterator[tuple[dict[Place, Tensor], Callable[[int, int], None]]]:
+    """The parameters that are drawn from within, by place, and what `progress` has to be.
+
+    A recorded step calls nothing of Python's: it writes the parameters where they were before.
+    """
     record: dict[Place, Tensor] = {}
-    step = model.step
+    newest: list[Tensor] = []
+    head, sample = model.distribution, model.distribution.sample
 
-    def recorded(x_prev: Tensor | None, state: Any) -> tuple[Tensor, Any]:
-        place = tuple(state.at)
-        params, state = step(x_prev, state)
-        record[place] = params.clone()
-        return params, state
+    def spying(params: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if not newest or newest[0].shape != params.shape:
+            newest[:] = [torch.empty_like(params)]
+        newest[0].copy_(params)
+        drawn: Tensor = sample(params, *args, **kwargs)
+        return drawn
 
-    model.step = recorded
+    def progress(done: int, _: int) -> None:
+        if newest and not newest[0].isnan().all():  # else this place was known already
+            record[places[done - 1]] = newest[0].clone()
+            newest[0].fill_(math.nan)
+
+    head.sample = spying
     try:
-        yield record
+        yield record, progress
     finally:
-        del model.step
+        del head.sample
