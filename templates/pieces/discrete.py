@@ -18,7 +18,7 @@ def draw(logits: Tensor, temperature: float, generator: torch.Generator | None) 
     total = below[..., -1:]
     uniform = torch.rand(total.shape, dtype=total.dtype, device=total.device, generator=generator)
     # In (0, total]: the first index that gets as far is never one of probability 0.
-    return torch.searchsorted(below, (1 - uniform) * total)[..., 0]
+    return torch.searchsorted(below, (uniform.neg() + 1) * total)[..., 0]
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

@@ -151,7 +151,10 @@ def again(call: Call) -> Callable[[], Any]:
         if len(flat) == 1 and len(weight) > 2 * len(weight.t()):  # faster if packed by inputs
             weight = weight.t().contiguous().t()
         if storage(flat) == storage(x) and bias and bias[0] is not None:
-            return partial(torch.addmm, bias[0], flat, weight.t(), out=out)
+            whole = bias[0]
+            if isinstance(whole, nn.Parameter):  # it need not be spread again each time
+                whole = whole.expand_as(out).contiguous()
+            return partial(torch.addmm, whole, flat, weight.t(), out=out)
         if storage(flat) == storage(x):
             return partial(torch.mm, flat, weight.t(), out=out)
     if call.name == "relu":
