@@ -91,8 +91,8 @@ def load(path: str | os.PathLike[str], /) -> nn.Module:
 def exportable(model: nn.Module, state: Any, /) -> tuple[Step, tuple[Tensor, ...]]:
     """One step of a model as a module without memory, for `torch.export` and ONNX, and its inputs.
 
-    It is `forward(x_prev, position, *kept, *given) -> (params, *kept)`; the inputs continue
-    `state`, which is that of `model.start(batch, prompt, shape=(length,), ...)`.
+    It is `forward(x_prev, position, *kept, *arriving, *given) -> (params, *kept)`; the inputs
+    continue `state`, which is that of `model.start(batch, prompt, shape=(length,), ...)`.
 
     Raises: ValueError if the model has several axes or no schedule, or is in training mode; if the
     prompt is too short or the length not known.

@@ -7,11 +7,13 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from arspec import __version__
 from arspec.arrange import Arranged, Arranger, Method
+from arspec.arriving import Offset, arrivals, arriving
 from arspec.causality import Proof
 from arspec.classes import BlockClass, classes_of, shape_of, varying
 from arspec.deferring import defer_sums
@@ -67,16 +69,7 @@ def emit(model: Model, proof: Proof) -> str:
     classes = classes_of(term.root, dict(term.exports), reserved, variables)
     _refuse(model, _uneven(classes))
     defer_sums(classes)
-    *blocks, network = classes
-    try:
-        stepping: Plan | None = plan(model, term, classes)
-        texts = [_block_text(model, one, stepping) for one in blocks]
-        context = _context(model, term, network, proof, stepping)
-    except Unplanned:
-        stepping = None
-        texts = [_block_text(model, one, None) for one in blocks]
-        context = _context(model, term, network, proof, None)
-    context["blocks"] = texts
+    context = _stepped(model, term, classes, proof)
     body = _render("model.py.j2", context)
     context["constants"] = _used_constants(model, body)
     pieces = library().needed(body)
@@ -91,6 +84,31 @@ def emit(model: Model, proof: Proof) -> str:
         },
     )
     return seal(tidy(text))
+
+
+def _stepped(
+    model: Model, term: TermModel, classes: Sequence[BlockClass], proof: Proof
+) -> dict[str, Any]:
+    """The context with the best sampler that there is a form for.
+
+    That is a step to which conditions arrive, a step with all conditions whole from the start, or
+    a step that evaluates all positions, and to which they arrive again.
+    """
+    *blocks, network = classes
+    come, axes = arriving(model, term), len(term.frame.axes)
+
+    def context(stepping: Plan | None, some: Mapping[str, Offset]) -> dict[str, Any]:
+        texts = [_block_text(model, one, stepping) for one in blocks]
+        found = _context(model, term, network, proof, stepping, some)
+        return {**found, "blocks": texts}
+
+    # What keeps nothing but whole slabs of fewer axes may be what has no form.
+    wide = {name: o for name, o in come.items() if len(model.variables[name].grid) == axes}
+    for some in {len(some): some for some in (come, wide, {})}.values():
+        with suppress(Unplanned):
+            stepping = plan(model, term, classes, some)
+            return context(stepping, stepping.arriving)
+    return context(None, come)
 
 
 def _used_constants(model: Model, body: str) -> list[str]:
@@ -425,7 +443,12 @@ def _loop_name(one: BlockClass, block: str, parts: Sequence[str]) -> str:
 
 
 def _context(
-    model: Model, term: TermModel, network: BlockClass, proof: Proof, stepping: Plan | None
+    model: Model,
+    term: TermModel,
+    network: BlockClass,
+    proof: Proof,
+    stepping: Plan | None,
+    come: Mapping[str, Offset],
 ) -> dict[str, Any]:
     spec = model.spec
     target = model.variables[term.variable]
@@ -448,6 +471,8 @@ def _context(
         ],
         "target": local(target.name),
         "conditions": [local(v.name) for v in conditions],
+        "arriving": arrivals(model, come),
+        "from_start": [local(v.name) for v in conditions if v.name not in come],
         "statements": arranged.statements,
         "methods": [_method_text(method) for method in arranged.methods],
         "schedule": None if stepping is None else schedule_text(stepping),

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 def exportable(model: nn.Module, state: Any) -> tuple[Step, tuple[Tensor, ...]]:
     """The step of a model with one axis, for `torch.export`, and the inputs that continue `state`.
 
-    `state` is that of `model.start(batch, prompt, shape=(length,), ...)` before its first step.
-    Batch size and length are those of `state`, and no position before it is drawn: there, windows
-    reach over the first position, and a step takes other branches.
+    `state` is that of `model.start(batch, prompt, shape=(length,), ...)` before its first step. Of
+    conditions that arrive it has to know what this step needs. Batch size and length are those of
+    `state`, and no position before it is drawn: there, windows reach over the first position, and a
+    step takes other branches.
 
     Raises: ValueError if the model is in training mode, has several axes, several drawings per
     position or no schedule; if the length of `state` is not known or its prompt too short.
@@ -39,12 +40,13 @@ def exportable(model: nn.Module, state: Any) -> tuple[Step, tuple[Tensor, ...]]:
 
 
 class Step(nn.Module):
-    """`forward(x_prev, position, *kept, *given) -> (params, *kept)`, without side effects.
+    """`forward(x_prev, position, *kept, *arriving, *given) -> (params, *kept)`, no side effects.
 
     `x_prev`, (B,) or (B, C), is what was drawn at the position before; `position`, (1,) and int64,
     is what `state.at` says, from `first` to `last`; `params` are those of `model.step`. The tensors
-    kept replace those of the step before, those given (conditions, and what follows from them) stay
-    the same. `kept_names` and `given_names` are their names.
+    kept replace those of the step before; those arriving are the newest values of conditions, as
+    `model.step` takes them; those given (other conditions, and what follows from them) stay the
+    same. `kept_names`, `arriving_names` and `given_names` are their names.
     """
 
     def __init__(self, model: nn.Module, state: Any) -> None:
@@ -54,8 +56,10 @@ class Step(nn.Module):
         self.params = model.step(None, state.clone())[0].shape[1:]  # type: ignore[operator]
         # Layers that read ahead take another branch where that would be behind the last position.
         self.first, self.last = state.at[0], state.shape[0] - 1 - max(offsets(state))
-        self.conditions = [name for name in state.conditions if reads(model, state, name)]
         self.kept_names = [name for name, _, _ in kept(state)]
+        self.arriving_names = [arrival.name for arrival in arriving(state)]
+        whole = [name for name in state.conditions if name not in self.arriving_names]
+        self.conditions = [name for name in whole if reads(model, state, name)]
         self.given_names = [name for name, _ in given(state, self.conditions)]
 
     def inputs(self, state: Any) -> tuple[Tensor, ...]:
@@ -63,6 +67,9 @@ class Step(nn.Module):
         position = torch.tensor(state.at, device=state.like.device)
         tensors = [state.prev[..., 0], position]
         tensors += [getattr(owner, name) for _, owner, name in kept(state)]
+        begun = state.clone()
+        begun.begin()
+        tensors += [arrival.newest.reshape(arrival.shape) for arrival in arriving(begun)]
         tensors += [tensor for _, tensor in given(state, self.conditions)]
         # Fresh ones, for an export takes two inputs that are one tensor for one; contiguous, for
         # AOTInductor reads every later input in the layout of the first.
@@ -77,6 +84,9 @@ class Step(nn.Module):
         following = iter(tensors)
         for _, owner, name in kept(state):
             setattr(owner, name, next(following).clone())  # the step writes into it
+        for arrival in arriving(state):
+            value = next(following).reshape(arrival.newest.shape)
+            state.conditions = state.conditions | {arrival.name: value}
         for name, (loop, values) in state.opened.items():
             state.opened[name] = (loop, refilled(values, following))
         state.conditions = state.conditions | {name: next(following) for name in self.conditions}
@@ -114,6 +124,11 @@ def kept(state: Any) -> Iterator[tuple[str, Any, str]]:
                 yield f"{place}.{attribute}", cache, attribute
     for number, ring in enumerate(state.rings):
         yield f"rings.{number}", ring, "ring"
+
+
+def arriving(state: Any) -> list[Any]:
+    """The conditions of which each step brings the newest value."""
+    return list(getattr(state, "arrivals", ()))
 
 
 def shapes(state: Any) -> list[tuple[str, torch.Size]]:

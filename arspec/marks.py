@@ -86,11 +86,15 @@ def plain(code: str) -> str:
 
 
 class Mark(NamedTuple):
-    """A layer that keeps something: its node, its module's path, how many marks its node has."""
+    """A layer that keeps something: its node, its module's path, how many marks its node has.
+
+    `reads`: the text of the input that it keeps.
+    """
 
     node: str
     module: str
     among: int
+    reads: str
 
 
 _CALLED = re.compile(r"self\.(\w+)(?:\[\"?(\w+)\"?\])?$")
@@ -111,10 +115,10 @@ def marked(code: str) -> list[Mark]:
     """The layers that keep something in a text."""
     found = []
     for match in KEPT.finditer(code):
-        start, _ = argument(code, match.start())
+        start, end = argument(code, match.start())
         called = _CALLED.search(plain(code[: start - 1]))
         assert called is not None, code
         module = called[1] + (f".{called[2]}" if called[2] else "")
-        found.append((match[0].strip("\x02"), module))
-    nodes = [node for node, _ in found]
-    return [Mark(node, module, nodes.count(node)) for node, module in found]
+        found.append((match[0].strip("\x02"), module, plain(code[start:end])))
+    nodes = [node for node, _, _ in found]
+    return [Mark(node, module, nodes.count(node), reads) for node, module, reads in found]

@@ -22,6 +22,7 @@ _CALL_PARAMETERS = """
     batch shape prompt observed temperature top_k top_p generator lengths reduce compile
     min_length max_length x x_prev state self
     at channel device drawn every full given inside kept key module modes place places training
+    known last like number partly progress unknown wanted
 """
 CALL_PARAMETERS = frozenset(_CALL_PARAMETERS.split())
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import inf
 
 from arspec.graph import ALL, Bound
-from arspec.moves import ANY, Move, Resolved, Taps, Vector, Window
+from arspec.moves import ANY, STAY, Move, Resolved, Taps, Vector, Window
 from arspec.nearest import Key, Nearest
 
 Place = tuple[int, int]
@@ -33,18 +33,18 @@ def arriving(resolved: Resolved) -> tuple[frozenset[int], Resolved]:
     moves, reads = list(resolved.moves), list(resolved.reads)
     inputs = {graph.target}
     for node, bound in graph.bounds.items():
-        window = None if node == graph.target else _arrival(resolved, node, bound)
-        if window is not None:
+        windows = () if node == graph.target else _arrival(resolved, node, bound)
+        if windows:
             inputs.add(node)
             source, reader = graph.nodes[graph.target], graph.nodes[node]
             groups = resolved.groups(graph.target), resolved.groups(node)
-            moves.append(Move((window,), source.strides, reader.strides, *groups))
+            moves.append(Move(windows, source.strides, reader.strides, *groups))
             reads[node] = [(graph.target, len(moves) - 1)]
     return frozenset(inputs), replace(resolved, moves=moves, reads=reads)
 
 
-def _arrival(resolved: Resolved, node: int, bound: Bound) -> Window | None:
-    """What of the target is drawn when a condition is known; None where it is given at the start.
+def _arrival(resolved: Resolved, node: int, bound: Bound) -> tuple[Window, ...]:
+    """What of the target is drawn when a condition is known; nothing where it is there at once.
 
     That is where all of it is known, and where what is known is not relative to its own position.
     """
@@ -52,13 +52,18 @@ def _arrival(resolved: Resolved, node: int, bound: Bound) -> Window | None:
     everywhere = (ANY,) * len(strides)
     backwards = any(row[k] < 0 for row in order for k, s in enumerate(strides) if not s)
     if bound.ahead is None or backwards:
-        return None
+        return ()
     if bound.ahead:
         first = resolved.graph.nodes[resolved.graph.target].strides[0]
         if order[0][0] <= 0 or any(order[0][1:]) or not strides[0]:
-            return None
-        return Window((Taps(-inf, -bound.ahead * first - 1), *everywhere[1:]), ALL)
-    return Window(everywhere, ALL, (0,) * (len(order) - 1) + (0 if bound.strict else -1,))
+            return ()
+        return (Window((Taps(-inf, -bound.ahead * first - 1), *everywhere[1:]), ALL),)
+    own = len(strides) - strides.count(0)
+    if not bound.strict and all(strides[:own]) and resolved.graph.raster:
+        # When a slab of its axes opens: every position of those before is drawn, none of its own.
+        before = (Taps(-inf, -1),)
+        return tuple(Window((STAY,) * k + before + everywhere[k + 1 :], ALL) for k in range(own))
+    return (Window(everywhere, ALL, (0,) * (len(order) - 1) + (0 if bound.strict else -1,)),)
 
 
 # ---------------------------------------------------------------------------------- moments

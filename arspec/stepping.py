@@ -9,7 +9,7 @@ position that is drawn: (0,) the open row, (0, -1) the pixel before.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
@@ -57,6 +57,7 @@ class Plan:
     schedule: Schedule
     finest: int
     inputs: int  # how many nodes are variables
+    arriving: dict[str, Offset]  # the conditions among them that come with the steps
     whens: dict[int, When] = field(default_factory=dict)
     uses: dict[int, list[Use]] = field(default_factory=dict)  # by class
     kept: dict[str, tuple[Offset, Offset]] = field(default_factory=dict)
@@ -114,7 +115,14 @@ class Plan:
                 theirs, mine = self.whens[source], self.whens[reader]
                 if theirs.loop >= mine.loop >= 0:
                     found.append((use.path, theirs.offset, mine.offset))
+                    if theirs.offset != mine.offset:
+                        self.check_grid(source)
         return found if any(a != b for _, a, b in found) else []
+
+    def check_grid(self, node: int) -> None:
+        """What caches keep of a node lies on the whole grid."""
+        if [axis for axis, _ in self.term.infos[node].grid] != list(self.term.frame.axes):
+            raise Unplanned("a window along some of the axes")
 
     def _reader(self, name: str, source: int | None) -> int | None:
         """The node of that name that reads a source, or of the chain that ends in it."""
@@ -161,17 +169,28 @@ class Plan:
         return tree
 
 
-def plan(model: Model, term: TermModel, classes: Sequence[BlockClass]) -> Plan:
-    """How a step evaluates the program; raises `Unplanned` where only the whole forward can."""
+def plan(
+    model: Model,
+    term: TermModel,
+    classes: Sequence[BlockClass],
+    arriving: Mapping[str, Offset] | None = None,
+) -> Plan:
+    """How a step evaluates the program; raises `Unplanned` where only the whole forward can.
+
+    `arriving`: the conditions that come with the steps, as in `arspec.arriving`; the others are
+    there from the start.
+    """
     graph, names = term.graph, list(model.variables)
     if not graph.raster or term.delayed:
         raise Unplanned("an order that is not the raster")
-    bounds = {node: bound for node, bound in graph.bounds.items() if node == graph.target}
+    limited = {graph.target, *(names.index(name) for name in arriving or {})}
+    bounds = {node: bound for node, bound in graph.bounds.items() if node in limited}
     try:
         made = schedule(replace(graph, bounds=bounds))
     except ValueError as leak:
         raise Unplanned("a model that is not causal") from leak
-    result = Plan(term, made, len(made.levels) - 1, len(names))
+    come = {k: o for k, o in (arriving or {}).items() if made.entries_of(names.index(k))}
+    result = Plan(term, made, len(made.levels) - 1, len(names), come)
     result.ids = {node.name: i for i, node in enumerate(graph.nodes)}
     # Those that stood in for later lines of a recursion have the names of these, and are dead.
     live = {node.name: i for i, node in enumerate(graph.nodes) if made.entries_of(i)}
@@ -196,9 +215,10 @@ def plan(model: Model, term: TermModel, classes: Sequence[BlockClass]) -> Plan:
             for mark in marked("\n".join([*line.before, line.code])):
                 for use in result.uses.get(id(one), ()):
                     node = result.ids[use.path + mark.node]
-                    _keep(result, node, use.path + mark.module, mark.among, windows)
+                    source = use.nodes.get(mark.reads) if mark.among > 1 else None
+                    _keep(result, node, use.path + mark.module, mark.among, windows, source)
     for mark in marked(term.head.code):
-        _keep(result, graph.head, mark.module, 1, windows)
+        _keep(result, graph.head, mark.module, 1, windows, None)
     _check(result, windows)
     return result
 
@@ -220,6 +240,10 @@ def _as_scheduled(result: Plan) -> None:
     for i in range(len(graph.nodes)):
         entries = result.schedule.entries_of(i)
         if not entries:
+            continue
+        if graph.nodes[i].name in result.arriving and i < result.inputs:
+            offset = result.arriving[graph.nodes[i].name]
+            result.whens[i] = When(len(offset) - 1, offset)
             continue
         dues = {entry.due for entry in entries}
         finite = {due for due in dues if due is not None}
@@ -380,8 +404,15 @@ def _windowed(read: Read) -> bool:
     return len(reach.boxes) != 1 or any(reach.boxes[0].lo) or any(reach.boxes[0].hi)
 
 
-def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[int, int]]) -> None:
-    """Note what a layer keeps."""
+def _keep(
+    result: Plan,
+    node: int,
+    module: str,
+    count: int,
+    windows: set[tuple[int, int]],
+    only: int | None,
+) -> None:
+    """Note what a layer keeps, one of `count` of its node; `only`: what it reads, if known."""
     when = result.whens.get(node)
     if when is None or when.loop < 0:
         return
@@ -391,7 +422,9 @@ def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[i
         _check_recurrence(result, node)
         windows.update((node, k) for k in (0, *own))
     wide = [k for k, read in enumerate(reads) if _windowed(read) and k not in own] or [0]
-    if count > 1 and count != len(wide):
+    if only is not None:
+        wide = [k for k, read in enumerate(reads) if _windowed(read) and read.source == only]
+    elif count > 1 and count != len(wide):
         raise Unplanned("a shift of a shift")
     sources = {result.whens[reads[k].source] for k in wide}
     if len(sources) != 1:
@@ -399,6 +432,7 @@ def _keep(result: Plan, node: int, module: str, count: int, windows: set[tuple[i
     (source,) = sources
     if source.loop < 0:
         raise Unplanned("a window over what is there from the start")
+    result.check_grid(reads[wide[0]].source)
     sweep = reads[wide[0]].reach
     if isinstance(sweep, Sweep):  # the query stands where the keys end
         tight = (*when.offset[:-1], when.offset[-1] - 1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -36,11 +37,30 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+class Known(NamedTuple):
+    """How much of a condition is known, as it is declared, how many axes it has and dims before."""
+
+    word: str
+    axes: int
+    before: int
+
+    @property
+    def ahead(self) -> int:
+        """How many slabs of the first axis are known ahead of the one that is drawn."""
+        return int(self.word) if self.word.startswith("+") else 0
+
+    @property
+    def loops(self) -> int:
+        """How many of the axes move on from one value to the next."""
+        return 1 if self.ahead else self.axes
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """A model, an x of one batch and the conditions. `channels`: those drawn one after another.
 
-    Positions are drawn by increasing `order` times place, as in `arspec.graph.Graph`.
+    Positions are drawn by increasing `order` times place, as in `arspec.graph.Graph`. `arriving`:
+    the conditions of which a step takes the newest value.
     """
 
     text: str
@@ -50,6 +70,7 @@ class Case:
     shape: tuple[int, ...]
     channels: int | None
     order: tuple[tuple[int, ...], ...]
+    arriving: dict[str, Known]
 
     @property
     def derived(self) -> bool:
@@ -101,6 +122,45 @@ class Case:
         prompt = self.prompt(slabs) if slabs else None
         return start(len(self.x), prompt, shape=self.shape, **self.conditions)
 
+    def start_told(self, slabs: int = 0, **settings: Any) -> Any:
+        """The same, of conditions that arrive given only what stands before."""
+        start: Any = self.model.start
+        prompt = self.prompt(slabs) if slabs else None
+        conditions: dict[str, Tensor | None] = {**self.conditions}
+        for name, known in self.arriving.items():
+            count = min(slabs + known.ahead, self.shape[0])
+            part = self.conditions[name].narrow(known.before, 0, count)
+            conditions[name] = part if count else None
+        return start(len(self.x), prompt, **{"shape": self.shape, **settings}, **conditions)
+
+    def arrives(self, place: Place) -> dict[str, Tensor]:
+        """The newest values of conditions that the step at a place is told."""
+        n, found = len(self.shape), dict[str, Tensor]()
+        for name, known in self.arriving.items():
+            at: Place | None = (place[0] + known.ahead, *place[1:n])
+            if known.word == "past":
+                before = [
+                    other for other in self.places if self.key(other[:n]) < self.key(place[:n])
+                ]
+                at = before[-1] if before else None
+            moves = not any(place[known.loops :])
+            if at is not None and moves and at[0] < self.shape[0]:
+                index = (*[slice(None)] * known.before, *at[: known.loops])
+                found[name] = self.conditions[name][index]
+        return found
+
+    def told(self, slabs: int = 0, state: Any = None) -> Iterator[tuple[Place, Tensor]]:
+        """As `stepped`, with conditions that arrive with the steps."""
+        state = self.start_told(slabs) if state is None else state
+        step: Any = self.model.step
+        places = self.places
+        first = slabs * (len(places) // self.shape[0])
+        for number, place in enumerate(places[first:], start=first):
+            assert state.at == place
+            previous = self.value(places[number - 1]) if number else None
+            params, state = step(previous, state, **self.arrives(place))
+            yield place, params
+
     def stepped(self, slabs: int = 0, state: Any = None) -> Iterator[tuple[Place, Tensor]]:
         """The parameters at every position behind a prompt, by steps that are told x."""
         state = self.start(slabs) if state is None else state
@@ -143,6 +203,13 @@ def make_case(
     x = made.pop(term.variable)
     axes = analysis.model.variables[term.variable].grid
     channels = term.frame.channels
+    takes = inspect.signature(model.step).parameters  # type: ignore[arg-type]
+    arriving = {}
+    for name, variable in analysis.model.variables.items():
+        if name in takes:
+            assert variable.known is not None
+            before = made[name].dim() - len(variable.grid)
+            arriving[name] = Known(variable.known, len(variable.grid), before)
     return Case(
         text,
         model,
@@ -151,14 +218,18 @@ def make_case(
         tuple(sizes[axis] for axis, _ in axes),
         channels if channels > 1 else None,
         term.graph.order,
+        arriving,
     )
 
 
-def difference(case: Case, slabs: int = 0) -> float:
-    """The largest difference between steps behind a prompt and the parallel forward."""
+def difference(case: Case, slabs: int = 0, *, told: bool = False) -> float:
+    """The largest difference between steps behind a prompt and the parallel forward.
+
+    `told`: conditions that arrive do so with the steps, and are not given whole at the start.
+    """
     parallel = case.parallel()
     worst = 0.0
-    for place, params in case.stepped(slabs):
+    for place, params in (case.told if told else case.stepped)(slabs):
         wanted = parallel[place]
         assert params.shape == wanted.shape, (place, params.shape, wanted.shape)
         gap = (params - wanted).abs().max().item()

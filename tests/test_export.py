@@ -59,6 +59,20 @@ network:
   out:   {conv: {time: 1..2}, of: late}
 head: bernoulli
 """,
+    "arriving": """
+name: arriving
+variables:
+  tokens: {classes: 5, axes: [time]}
+  pedal:  {classes: 3, axes: [time], known: present}
+  force:  {features: 1, axes: [time], known: past}
+generate: tokens
+network:
+  stem:  {conv: 2, to: 4, of: tokens}
+  steps: {conv: 3, to: 4, of: pedal}
+  load:  {attention: 2, of: steps}
+  out:   {gru: 4, of: stem + load, given: force(time - 2)}
+head: categorical
+""",
     "condition": """
 name: condition
 variables:
@@ -78,6 +92,8 @@ NAMES = [
 ]  # fmt: skip
 """Every kind of layer that keeps something along one axis. `alone`: no conditions."""
 
+ARRIVES = {"humidity": 2, "force": -1}
+"""How far ahead of the position drawn the newest value of a condition stands."""
 KNOWN = 5
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
@@ -125,6 +141,9 @@ def difference(this: Case, step: Any, run: Run, known: int = KNOWN) -> float:
         if place > step.last:
             break
         x_prev = this.value((place - 1,)).contiguous()
+        for number, name in enumerate(step.arriving_names, start=len(step.kept_names)):
+            newest = this.conditions[name][..., place + ARRIVES.get(name, 0)]
+            tensors[number] = newest.contiguous()
         before = [tensor.clone() for tensor in tensors]
         params, *kept = run(x_prev, torch.full_like(position, place), *tensors)
         assert all(map(torch.equal, before, tensors)), "an input was written to"
@@ -141,7 +160,7 @@ def test_the_exported_step_equals_the_step_at_every_position(name: str) -> None:
     step, inputs = arspec.exportable(this.model, this.start(KNOWN))
     program = torch.export.export(step, inputs)
     assert difference(this, step, program.module()) < 1e-12
-    names = [*step.kept_names, *step.given_names]
+    names = [*step.kept_names, *step.arriving_names, *step.given_names]
     assert len(names) == len(set(names)) == len(inputs) - 2
 
 
@@ -152,6 +171,21 @@ def test_a_program_is_not_bound_to_its_prompt_or_conditions() -> None:
         step, inputs = arspec.exportable(other.model, other.start(KNOWN))
         program = torch.export.export(step, inputs).module()
         assert difference(this.row(0), step, program, known=KNOWN + 4) < 1e-12
+
+
+def test_what_arrives_is_an_input_of_its_own() -> None:
+    this = case("arriving")
+    step, inputs = arspec.exportable(this.model, this.start(KNOWN))
+    assert (step.arriving_names, step.given_names) == (["pedal", "force"], [])
+    pedal, force = inputs[-2:]
+    assert pedal.equal(this.conditions["pedal"][:, KNOWN])
+    assert force.equal(this.conditions["force"][:, :, KNOWN - 1])
+    model: Any = this.model
+    state = model.start(2, this.prompt(KNOWN), shape=this.shape, **{
+        name: value[..., :KNOWN] for name, value in this.conditions.items()
+    })  # fmt: skip
+    with pytest.raises(ValueError, match="`pedal` at position 5 is needed to draw position 5"):
+        arspec.exportable(model, state)
 
 
 def test_conditions_are_inputs_where_a_step_reads_them() -> None:

@@ -51,6 +51,8 @@ def check(seed: int) -> None:
         return
     for slabs in range(this.shape[0]):
         assert difference(this, slabs) < EXACT, f"{slabs} slabs known\n{text}"
+        if this.arriving:
+            assert difference(this, slabs, told=True) < EXACT, f"{slabs} slabs known, told\n{text}"
     calm(this)
     generator = torch.Generator().manual_seed(seed)
     share = torch.rand((), generator=generator)  # of what is known
@@ -147,6 +149,16 @@ def test_what_is_meant_to_occur_does() -> None:
 def replayed(text: str) -> bool:
     """Whether a spec has what no step is derived for: slower clocks of what is drawn, summaries."""
     return re.search(r"n\d+: \{conv: .*stride|\{pool: .*of: n|deconv: .*of: n", text) is not None
+
+
+def test_conditions_arrive() -> None:
+    """Those that share the clock of what is drawn, on any axes and however far they are known."""
+    cases = [case for seed in range(COUNT) if (case := random_case(seed)) and case.arriving]
+    assert len([case for case in cases if case.derived]) > COUNT / 15
+    assert {len(case.shape) for case in cases if case.derived} == {1, 2, 3}
+    words = {known.word for case in cases if case.derived for known in case.arriving.values()}
+    assert words == {"past", "present", "+1", "+2"}
+    assert not all(case.derived for case in cases)
 
 
 def test_nearly_all_have_a_derived_sampler() -> None:

@@ -34,7 +34,11 @@ class Replay:
     @property
     def at(self) -> tuple[int, ...]:
         """The position drawn next; a channel that is drawn on its own comes last."""
-        place = tuple(k for k in self.places[self.number] if isinstance(k, int))
+        return self.place(self.number)
+
+    def place(self, number: int) -> tuple[int, ...]:
+        """The position of that number."""
+        place = tuple(k for k in self.places[number] if isinstance(k, int))
         return (*place[1:], place[0]) if self.ordered else place
 
     def put(self, x_prev: Tensor | None) -> None:
