@@ -150,13 +150,12 @@ def again(call: Call) -> Callable[[], Any]:
         flat, out = x.reshape(-1, x.shape[-1]), result.view(-1, result.shape[-1])
         if len(flat) == 1 and len(weight) > 2 * len(weight.t()):  # faster if packed by inputs
             weight = weight.t().contiguous().t()
-        if storage(flat) == storage(x) and bias and bias[0] is not None:
-            whole = bias[0]
-            if isinstance(whole, nn.Parameter):  # it need not be spread again each time
-                whole = whole.expand_as(out).contiguous()
-            return partial(torch.addmm, whole, flat, weight.t(), out=out)
-        if storage(flat) == storage(x):
+        if storage(flat) == storage(x) and not any(b is not None for b in bias):
             return partial(torch.mm, flat, weight.t(), out=out)
+        if storage(flat) == storage(x):
+            if isinstance(bias[0], nn.Parameter):  # it need not be spread again each time
+                bias[0] = bias[0].expand_as(out).contiguous()
+            return partial(torch.addmm, *bias, flat, weight.t(), out=out)
     if call.name == "relu":
         return partial(torch.clamp_min, args[0], 0, out=result)
     if call.name in ("to", "long", "float"):
