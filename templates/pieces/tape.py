@@ -168,10 +168,9 @@ def again(call: Call) -> Callable[[], Any]:
     if call.name in SLOW | DRAWS:
         return partial(copied, call)
     if call.name in ("add", "sub", "mul", "div") and isinstance(args[-1], int | float):
-        number = torch.tensor(args[-1], dtype=result.dtype, device=result.device)
+        number = result.new_tensor(args[-1])
         args = (*args[:-1], number)  # a number of Python's is made a tensor at every call
-    forms: list[Any] = [function, getattr(torch, call.name, function)]
-    for form in forms:
+    for form in (function, getattr(torch, call.name, function)):
         with suppress(TypeError, RuntimeError):
             out = torch.empty_like(result)
             if form(*args, **kwargs, out=out) is out:
