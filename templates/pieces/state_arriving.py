@@ -14,16 +14,15 @@ from .state import Offset, State
 class Arrival:
     """A condition that arrives: what `start` was given of it, `given`, and its `newest` value.
 
-    `offset`: where the newest value stands, from the position drawn; with k + 1 components it
-    comes with every round of loop k. `canvas`, (B, [C,] *axes) of zeros, says how large the
-    condition is where a prompt is evaluated; its first axis is dimension `axis`. The newest value
-    is always the same tensor, (B, [C,] 1, *inner axes), which steps read.
+    `offset`: where that stands from the position drawn; with k + 1 components it comes with every
+    round of loop k. `canvas`, (B, [C,] *axes) of zeros, is of its size; `axis`: its first axis.
     """
 
     def __init__(
         self, name: str, given: Tensor | None, offset: Offset, canvas: Tensor, axis: int
     ) -> None:
         self.name, self.offset, self.axis = name, offset, axis
+        # Always the same tensor, (B, [C,] 1, *inner axes): steps read it.
         self.newest = canvas[(slice(None),) * axis + (slice(0, 1),) * len(offset)].clone()
         given = canvas.narrow(axis, 0, 0) if given is None else given.to(canvas)
         if axis == 2 and canvas.shape[1] == 1 and given.dim() == canvas.dim() - 1:
