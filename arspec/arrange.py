@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 
 from arspec.classes import BlockClass
 from arspec.layers.shifts import shift_module
-from arspec.marks import FIRST, KEPT, PASSED, argument, outermost, plain, whole
+from arspec.marks import FIRST, KEPT, PASSED, STANDING, argument, outermost, plain, whole
 from arspec.names import local
 from arspec.program import ProgramLine
 from arspec.stepping import FREE, ONCE, Plan, Unplanned, When
 
 _TOKEN = re.compile("\x08(\\d+)\x08")
 _WORD = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
+_KEEP = re.compile(r"\bkeep\((self\.[\w.\[\]\"]+),")
 
 
 @dataclass
@@ -45,6 +46,12 @@ class Method:
     available: set[str]
     arguments: list[str] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
+    missed: set[str] = field(default_factory=set)  # the layers that keep something after its call
+
+    def takes(self, item: Item, wanted: set[str]) -> bool:
+        """Whether an item that wants some names can join it."""
+        late = any(f"{layer}(" in s for layer in self.missed for s in item.statements)
+        return wanted <= self.available | self.defines and not late
 
     @property
     def defines(self) -> set[str]:
@@ -190,7 +197,8 @@ class Arranger:
         if not equals or not re.fullmatch(r"[\w, :]+", target):
             target, equals, value = "", "", code
         parts = value.split(", ")
-        if len(line.targets) > 1 and len(parts) == len(line.targets):  # names are passed on
+        passed = len(line.targets) > 1 and len(parts) == len(line.targets)
+        if passed and not line.cycle:  # names are passed on
             kept = [p if p.isidentifier() else self._value(line, when, p) for p in parts]
             value = ", ".join(kept)
         else:
@@ -210,12 +218,16 @@ class Arranger:
     def _value(self, line: ProgramLine, when: When, code: str) -> str:
         """An expression as a step evaluates it."""
         code = self._hoist(line, when, code)
+        while match := STANDING.search(code):
+            text = self._here(line, When(when.loop, (int(match[1]),)), match[2])
+            code = code[: match.start()] + self._token(text) + code[match.end() :]
         while match := KEPT.search(code):
             start, end = argument(code, match.start())
             read = self._finish(code[start:end])
             self._keep_finer(when, code[: start - 1], read)
             # What a window reads stands where it stands: the layer's cache knows.
-            told = ", past=past" if when.loop >= 0 else ""
+            whole = self._node(match[0].strip("\x02")) in self.plan.whole
+            told = ", past=past" if when.loop >= 0 and not whole else ""
             rest = code[end : match.start()] + told + code[match.end() :]
             code = code[:start] + self._token(read) + rest
         code = code.replace(PASSED, ", past=past" if when.loop >= 0 else "")
@@ -227,8 +239,6 @@ class Arranger:
             node, name, inner = part.node, part.name, part.code
             own = self.plan.of_node(self.one, node)
             loop = when.loop if own is None or own.loop == FREE else own.loop
-            if loop > when.loop:
-                raise Unplanned("a coarser loop that collects a finer one")
             there = replace(line, node=self._node(node))
             own = own if own is not None and own.loop != FREE else when
             text = self._value(there, own, inner)
@@ -238,6 +248,8 @@ class Arranger:
             elif own is not when and self.plan.late(self.one, name, line.node, node):
                 self.add(own, [f"{name} = {self._finish(text)}"], [name])
                 text = self._late(line, own, when, name, node)
+            elif loop > when.loop:
+                raise Unplanned("a coarser loop that collects a finer one")
             code = code[: part.start] + self._token(text) + code[part.end :]
         return code
 
@@ -265,6 +277,8 @@ class Arranger:
 
         def cut(match: re.Match[str]) -> str:
             name = match[0]
+            if line.cycle and name in line.targets:
+                return name
             own = self.plan.when(self.one, name)
             nodes = self.plan.nodes(self.one, name)
             if own is not None and own.loop >= when.loop and line.node >= 0:
@@ -285,13 +299,11 @@ class Arranger:
         if not late:
             return name
         attribute = f"{line.name}_{name}_late"
-        axes = len(self.frame.axes)
-        if own.loop == axes and own.loop == when.loop:
-            raise Unplanned("channels that stand at different places")
         grid = tuple((axis, 1) for axis in self.frame.axes)
-        self.modules[f"self.{attribute}"] = shift_module(grid, ())
-        for path, source, output in late:
-            self.plan.kept[path + attribute] = source, output
+        features = self.plan.term.infos[late[0][1]].features
+        self.modules[f"self.{attribute}"] = shift_module(grid, (), features=features)
+        for path, node, source, output in late:
+            self.plan.keep(path + attribute, node, (source, output))
         if own.loop > when.loop:
             self.add(own, [f"keep(self.{attribute}, {name}, past)"], [])
         # Its cache moves on with each call: one statement, however often the line reads the name.
@@ -319,11 +331,14 @@ class Arranger:
         channel = self.frame.channels > 1 and when.loop == len(axes)
         grouped = channel and features is not None and features.runs is not None
         if grouped and features is not None and info.features.width > 1:
-            layout = self.one.fill(features.layout)
-            if self._offset(when) and when.offset[-1]:  # one behind the channel that is drawn
-                layout = f"[(c + 1) % {self.frame.channels} for c in {layout}]"
-            self.modules[f"self.{line.name}_channels"] = f"ChannelSlices({layout})"
-            text = f"self.{line.name}_channels({text}, past)"
+            gates, uneven = divmod(info.features.width, features.width)
+            if uneven or not gates:
+                raise Unplanned("channels that are joined to others inside a line")
+            layout = self.one.fill(features.times(gates).layout)  # of a recurrence: all its gates
+            attribute = f"{line.name}_{'gates' if gates > 1 else 'channels'}"
+            self.modules[f"self.{attribute}"] = f"ChannelSlices({layout})"
+            by = f", {when.offset[-1]}" if when.offset and when.offset[-1] else ""
+            text = f"self.{attribute}({text}, past{by})"
         return text
 
     def _offset(self, when: When) -> str:
@@ -372,18 +387,20 @@ class Arranger:
         methods: list[Method] = []
         current: dict[int, Method] = {}
         for item in self.items:
+            for method in current.values():  # it is called before these keep anything
+                method.missed.update(layer for s in item.statements for layer in _KEEP.findall(s))
             if item.loop == self.plan.finest:
                 main.append(item)
             else:
-                method = current.get(item.loop)
+                found = current.get(item.loop)
                 wanted = item.words & names - set(item.defines)
-                if method is None or not wanted <= method.available | method.defines:
+                if found is None or not found.takes(item, wanted):
                     same = sum(m.loop == item.loop for m in methods)
                     title = self._title(item.loop) + (str(same + 1) if same else "")
-                    method = current[item.loop] = Method(title, item.loop, [], set(available))
-                    methods.append(method)
-                    main.append(method)
-                method.items.append(item)
+                    found = current[item.loop] = Method(title, item.loop, [], set(available))
+                    methods.append(found)
+                    main.append(found)
+                found.items.append(item)
             available |= set(item.defines)
         outside = set(outputs)
         for part in main:

@@ -27,6 +27,7 @@ class BlockClass:
     free: list[str] = field(default_factory=list)
     deferred: set[str] = field(default_factory=set)  # lines that their users evaluate
     rewritten: dict[str, str] = field(default_factory=dict)  # the code of lines that do so
+    replaced: dict[str, ProgramLine] = field(default_factory=dict)  # lines in a sampler's form
 
     def code(self, line: ProgramLine) -> str:
         """The code of a line of this class."""
@@ -35,6 +36,11 @@ class BlockClass:
     @property
     def first(self) -> Instance:
         return self.instances[0]
+
+    @property
+    def lines(self) -> list[ProgramLine]:
+        """The lines as they are emitted."""
+        return [self.replaced.get(line.name, line) for line in self.first.lines]
 
     def fill(self, text: str) -> str:
         """`text` with every ``{x_width}`` replaced, and doubled braces single again."""

@@ -18,6 +18,7 @@ from arspec.causality import Proof
 from arspec.classes import BlockClass, classes_of, shape_of, varying
 from arspec.deferring import defer_sums
 from arspec.diagnostics import SpecError, error
+from arspec.expansion.cycles import staged
 from arspec.files import seal, template_dir
 from arspec.formatting import tidy
 from arspec.library import library
@@ -106,9 +107,21 @@ def _stepped(
     wide = {name: o for name, o in come.items() if len(model.variables[name].grid) == axes}
     for some in {len(some): some for some in (come, wide, {})}.values():
         with suppress(Unplanned):
-            stepping = plan(model, term, classes, some)
+            stepping = _staged(classes, plan(model, term, classes, some))
             return context(stepping, stepping.arriving)
+    for one in classes:
+        one.replaced.clear()
     return context(None, come)
+
+
+def _staged(classes: Sequence[BlockClass], stepping: Plan) -> Plan:
+    """Recursions that a step evaluates at several places get a function for each."""
+    for one in classes:
+        one.replaced.clear()
+        for line in one.first.lines:
+            if places := stepping.stages.get((id(one), line.name)):
+                one.replaced[line.name] = staged(line, places)
+    return stepping
 
 
 def _used_constants(model: Model, body: str) -> list[str]:
@@ -289,7 +302,7 @@ def _hole_type(hole: str) -> str:
 def _modules(one: BlockClass) -> list[str]:
     """The constructor's assignments."""
     result = []
-    for line in one.first.lines:
+    for line in one.lines:
         result += [f"self.{m.attribute} = {one.fill(m.construct)}" for m in line.modules]
         if line.use is not None:
             result.append(f"self.{line.use.attribute} = {_use_construct(one, line)}")
@@ -331,7 +344,7 @@ def _statements(
     one: BlockClass, stepping: Plan | None
 ) -> Iterator[tuple[ProgramLine, list[str], list[str]]]:
     """The statements of forward line by line, each with the shape of what it makes."""
-    lines = list(enumerate(one.first.lines))
+    lines = list(enumerate(one.lines))
     for (index, line), (_, following) in zip(lines, [*lines[1:], (0, None)], strict=True):
         result: list[str] = []
         if line.use is not None:

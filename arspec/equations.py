@@ -257,7 +257,8 @@ class Evaluator:
         delays = tuple((axis, -by) for axis, by in offsets)
         if term.batched:
             code = f"self.{ATTRIBUTE}_{SHIFT}({term.code}{KEEPS})"
-            modules = ((SHIFT, shift_module(term.grid, delays)), *term.modules)
+            made = shift_module(term.grid, delays, features=term.features)
+            modules = ((SHIFT, made), *term.modules)
         else:  # a table of positions has no batch axis
             axes = [axis for axis, _ in term.grid]
             code, modules = term.code, term.modules
@@ -363,7 +364,7 @@ class Evaluator:
             code = f"shift_or({kept.code}, {place}, {by}, {instead})"
             return replace(joined, code=code, level=_ATOM)
         code = f"self.{ATTRIBUTE}_{SHIFT}({kept.code}, {instead}{KEEPS})"
-        made = shift_module(shifted.grid, [(left.axis, by)], other=True)
+        made = shift_module(shifted.grid, [(left.axis, by)], True, kept.features)
         modules = ((SHIFT, made), *kept.modules, *other.modules)
         return replace(joined, code=code, level=_ATOM, modules=modules)
 

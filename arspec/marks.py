@@ -4,7 +4,8 @@ Ops put them into their `call`; `stepping.py` reads them, and nothing of them re
 
 - ``KEEPS``: an argument for what the layer keeps, after the input that it reads;
 - ``first(axis)``: an argument for where the positions of a call start on an axis of the variable;
-- ``hoisted(...)``: an expression that is a node of its own, which a coarser loop may compute.
+- ``hoisted(...)``: an expression that is a node of its own, which a coarser loop may compute;
+- ``standing(...)``: an expression that a step evaluates at another place than the rest of the line.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ GIVEN = "\x0egiven\x0e"
 
 KEPT = re.compile("\x02[^\x02]*\x02")
 FIRST = re.compile("\x04([^\x04]*)\x04")
+STANDING = re.compile("\x10(-?\\d+)\\|([^\x10]*)\x10")
 _HEADER = re.compile("\x05([^|\x05]*)\\|([^\x05]*)\x05")
 _REST = re.compile("\x05[^\x05]*\x05|\x06|\x07")
 
@@ -39,6 +41,11 @@ def first(axis: str) -> str:
 def hoisted(code: str, node: str, name: str) -> str:
     """An expression that is node `node`; alone it would be called `name`."""
     return f"\x05{node}|{name}\x05{code}\x06"
+
+
+def standing(code: str, place: int) -> str:
+    """An expression at a place on the only axis, relative to the position that is drawn."""
+    return f"\x10{place}|{code}\x10"
 
 
 class Part(NamedTuple):
@@ -82,6 +89,7 @@ def relative(code: str, path: str) -> str:
 
 def plain(code: str) -> str:
     """The text without marks."""
+    code = STANDING.sub(lambda m: m[2], code)
     return _REST.sub("", FIRST.sub("", KEPT.sub("", code)))
 
 

@@ -54,6 +54,24 @@ class UseLine:
 
 
 @dataclass(frozen=True)
+class Loop:
+    """What one position of a recursion by equation computes.
+
+    `statements`: ``target = code`` in an order in which each has what it needs of that position;
+    `inputs`: the names that they read position by position; `earlier`: how they call what gives
+    values of positions before, `depth` of them; `taken`: names that are not free.
+    """
+
+    statements: tuple[str, ...]
+    inputs: tuple[str, ...]
+    earlier: str
+    depth: int
+    attribute: str
+    widths: str
+    taken: frozenset[str]
+
+
+@dataclass(frozen=True)
 class ProgramLine:
     """One line of a body: modules for the constructor and one statement for forward."""
 
@@ -73,6 +91,7 @@ class ProgramLine:
     node: int = -1
     adds_up: bool = False  # as `Facts.adds_up`
     cycle: tuple[str, ...] = ()  # the lines that need each other's earlier values, if it is those
+    loop: Loop | None = None  # what they compute
     pair: tuple[str, ...] = ()  # the code of each target, where a line has several equations
 
     def relative(self, path: str) -> ProgramLine:

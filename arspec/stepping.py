@@ -21,7 +21,8 @@ from arspec.model import Model, TermModel
 from arspec.names import local
 from arspec.nearest import Key
 from arspec.program import Instance, ProgramLine
-from arspec.schedule import Schedule, schedule
+from arspec.schedule import Entry, Schedule, schedule
+from arspec.values import channel_runs, layout_text
 
 Offset = tuple[int, ...]
 ONCE = -1
@@ -51,7 +52,11 @@ class Use:
 
 @dataclass
 class Plan:
-    """`kept`: for every layer that keeps something, where its newest input and output stand."""
+    """`kept`: for every layer that keeps something, where its newest input and output stand.
+
+    `layouts`: of some of them the channels of the features of its input, as a text. `stages`: by
+    class and line, where the lines of a recursion by equation stand if not at one place.
+    """
 
     term: TermModel
     schedule: Schedule
@@ -61,7 +66,12 @@ class Plan:
     whens: dict[int, When] = field(default_factory=dict)
     uses: dict[int, list[Use]] = field(default_factory=dict)  # by class
     kept: dict[str, tuple[Offset, Offset]] = field(default_factory=dict)
+    layouts: dict[str, str] = field(default_factory=dict)
+    stages: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
+    cycles: set[tuple[int, int]] = field(default_factory=set)  # reads inside recursions
+    whole: set[int] = field(default_factory=set)  # layers of channels that need keep nothing
+    later: set[int] = field(default_factory=set)  # nodes that are evaluated later than they are due
 
     @property
     def lead(self) -> int:
@@ -93,6 +103,16 @@ class Plan:
         found = {self.whens[self.ids[n]] for n in names if self.ids.get(n) in self.whens}
         return self._one(found, relative)
 
+    def keep(self, module: str, source: int, places: tuple[Offset, Offset]) -> None:
+        """Note where a layer that keeps values of a node stands, and what it has to be told."""
+        self.kept[module] = places
+        features, channels = self.term.infos[source].features, self.term.graph.channels
+        single = max(map(len, places)) > len(self.term.graph.axes)
+        if features.runs is not None and single:
+            plain = features.runs == channel_runs(features.width, channels)
+            if not plain or features.width % channels:
+                self.layouts[module] = layout_text(features.runs, channels)
+
     def _one(self, found: set[When], name: str) -> When | None:
         drawn = {when for when in found if when.loop >= 0}
         if len({when.loop for when in drawn}) > 1:
@@ -103,21 +123,21 @@ class Plan:
 
     def late(
         self, one: BlockClass, name: str, node: int, part: str | None = None
-    ) -> list[tuple[str, Offset, Offset]]:
-        """Per use, where a name, or the node `part` of a line, and the node that reads it stand,
-        unless that is at the same place."""
+    ) -> list[tuple[str, int, Offset, Offset]]:
+        """Per use the node of a name, or the node `part` of a line, where it stands and where the
+        node that reads it does, unless that is at the same place."""
         relative = self.term.graph.nodes[node].name.removeprefix(one.first.path)
         found = []
         for use in self.uses[id(one)]:
             source = use.nodes.get(name) if part is None else self.ids.get(use.path + part)
             reader = self._reader(use.path + relative, source)
-            if source in self.whens and reader is not None:
+            if source in self.whens and source is not None and reader is not None:
                 theirs, mine = self.whens[source], self.whens[reader]
                 if theirs.loop >= mine.loop >= 0:
-                    found.append((use.path, theirs.offset, mine.offset))
+                    found.append((use.path, source, theirs.offset, mine.offset))
                     if theirs.offset != mine.offset:
                         self.check_grid(source)
-        return found if any(a != b for _, a, b in found) else []
+        return found if any(a != b for *_, a, b in found) else []
 
     def check_grid(self, node: int) -> None:
         """What caches keep of a node lies on the whole grid."""
@@ -211,7 +231,7 @@ def plan(
     for one in classes:
         for line in one.first.lines:
             for use in result.uses.get(id(one), ()) if line.cycle else ():
-                _keep_recursion(result, line, use, windows)
+                _keep_recursion(result, one, line, use, windows)
             for mark in marked("\n".join([*line.before, line.code])):
                 for use in result.uses.get(id(one), ()):
                     node = result.ids[use.path + mark.node]
@@ -247,7 +267,7 @@ def _as_scheduled(result: Plan) -> None:
             continue
         dues = {entry.due for entry in entries}
         finite = {due for due in dues if due is not None}
-        if graph.nodes[i].grouped and i != graph.target:
+        if graph.nodes[i].grouped and i != graph.target and not _whole(result, i, entries[0]):
             result.whens[i] = _by_channel(result, i, finite)
             continue
         if dues == {None}:
@@ -262,12 +282,19 @@ def _as_scheduled(result: Plan) -> None:
         values[-1] -= 1
         if loop > 0 and (any(values[:-1]) or values[-1] not in (0, -1)):
             raise Unplanned("a node that is evaluated far from the position drawn")
+        whole = not graph.nodes[i].grouped and i != graph.target
+        if loop == len(graph.axes) and whole:
+            raise Unplanned("whole positions in the loop of their channels")
         result.whens[i] = When(loop, tuple(values))
         if any(s not in (0, 1) for s in graph.nodes[i].strides):
             raise Unplanned("strides")
-    for i in result.whens:
-        if any(read.source not in result.whens for read in graph.nodes[i].reads):
-            raise Unplanned("a node of which some channels read nothing that is needed")
+    for i, when in result.whens.items():
+        for read in graph.nodes[i].reads:
+            if read.source not in result.whens:
+                raise Unplanned("a node of which some channels read nothing that is needed")
+            soon = read.source in result.later and when.loop < result.finest
+            if soon and not _earlier(read, result.schedule.entries_of(i)):
+                raise Unplanned("a coarser loop that collects a finer one")
 
 
 def _as_fine_as_read(result: Plan) -> None:
@@ -299,28 +326,60 @@ def _faster_clocks(result: Plan) -> None:
 def _by_channel(result: Plan, node: int, dues: set[Key]) -> When:
     """A node with channel groups is evaluated channel by channel, each in its own step.
 
-    That may be later than it is due; whoever reads it sooner has no form here.
+    That may be later than it is due: then it is noted.
     """
     graph = result.term.graph
     loops = result.finest + 1
-    if all(set(due) <= {0, inf} for due in dues):  # as soon as the channel itself is drawn
-        return When(loops - 1, (*(0,) * (loops - 1), -1))
+    opening = []  # whether it is due when what contains its channel opens, not when it closes
     for due in dues:
-        finite = [int(d) for d in due if d != inf]
-        if any(finite[:-1]) or finite[-1] != -1:
+        *outer, last = [int(d) for d in due if d != inf]
+        if any(outer) or last not in (-1, 0):
             raise Unplanned("a node that is evaluated far from the position drawn")
-    for reader in graph.nodes:
-        if reader.grouped:
-            continue
-        for read in reader.reads:
-            if read.source == node and not _earlier(read, result.schedule, reader.name, result.ids):
-                raise Unplanned("a coarser loop that collects a finer one")
-    return When(loops - 1, (0,) * loops)
+        opening.append(last == -1)
+    place: Offset = (0,) * loops
+    if not all(opening):  # as soon as what it reads is there
+        reads = [r for r in graph.nodes[node].reads if _here(r) and r.source in result.whens]
+        whens = [result.whens[read.source] for read in reads]
+        place = min((when.offset for when in whens if when.loop == loops - 1), default=place)
+    if any(opening):
+        result.later.add(node)
+    return When(loops - 1, place)
 
 
-def _earlier(read: Read, made: Schedule, reader: str, ids: dict[str, int]) -> bool:
+def _whole(result: Plan, node: int, entry: Entry) -> bool:
+    """Whether a node with channel groups is evaluated slab by slab, all channels at once.
+
+    That is a recurrence whose states come from positions that are drawn later, and whoever needs
+    those states for the same slab.
+    """
+    if entry.due is None or entry.level >= result.finest:
+        return False
+    zero, before = (0,) * len(result.term.graph.axes), (*(0,) * entry.level, -1)
+    closing = entry.due[entry.level] == 0
+    for read in result.term.graph.nodes[node].reads:
+        source, reach = result.whens.get(read.source), read.reach
+        if read.source == node and isinstance(reach, Stencil):
+            whole = any(box.hi > zero for box in reach.boxes)
+        else:
+            needed = closing and _here(read) and source is not None
+            whole = needed and source == When(entry.level, before)
+        if whole:
+            return True
+    return False
+
+
+def _here(read: Read) -> bool:
+    """Whether a node reads its own position."""
+    if not isinstance(read.reach, Stencil):
+        return True
+    return any(
+        all(low <= 0 <= high for low, high in zip(box.lo, box.hi, strict=True))
+        for box in read.reach.boxes
+    )
+
+
+def _earlier(read: Read, entries: Sequence[Entry]) -> bool:
     """Whether a reader of a coarser loop reads earlier rounds of that loop alone."""
-    entries = made.entries_of(ids[reader])
     if not entries or entries[0].due is None:
         return True
     if not isinstance(read.reach, Stencil):
@@ -417,15 +476,23 @@ def _keep(
     if when is None or when.loop < 0:
         return
     reads = result.term.graph.nodes[node].reads
-    own = [k for k, read in enumerate(reads) if read.source == node or (node, k) in windows]
-    if own and (node, own[0]) not in windows:
+    own = [k for k, read in enumerate(reads) if read.source == node or (node, k) in result.cycles]
+    if own and (node, own[0]) not in result.cycles:
         _check_recurrence(result, node)
         windows.update((node, k) for k in (0, *own))
     wide = [k for k, read in enumerate(reads) if _windowed(read) and k not in own] or [0]
     if only is not None:
-        wide = [k for k, read in enumerate(reads) if _windowed(read) and read.source == only]
+        alone = [k for k, read in enumerate(reads) if _windowed(read) and read.source == only]
+        wide = alone or wide
     elif count > 1 and count != len(wide):
         raise Unplanned("a shift of a shift")
+    it, channels = result.term.graph.nodes[node], len(result.term.graph.axes)
+    if it.grouped and it.operations and not own and not _windowed(reads[wide[0]]):
+        if when.loop < channels:  # all channels of a slab are there: nothing is kept
+            result.whole.add(node)
+            return
+        if result.whens[reads[wide[0]].source].loop < channels:
+            raise Unplanned("channels of a slab that are there all at once")
     sources = {result.whens[reads[k].source] for k in wide}
     if len(sources) != 1:
         raise Unplanned("a window over nodes that stand at different places")
@@ -439,37 +506,44 @@ def _keep(
         strict = sweep.until == PAST
         if source.offset != when.offset and not (strict and source.offset == tight):
             raise Unplanned("attention over a node that stands elsewhere")
-    graph = result.term.graph
-    uneven = graph.nodes[reads[wide[0]].source].width % max(graph.channels, 1)
-    weighted = graph.nodes[node].operations  # what has weights knows the layout of its input
-    if source.loop == len(graph.axes) and uneven and not weighted:
-        raise Unplanned("a shift of channels of unequal width")
     windows.update((node, k) for k in wide)
-    result.kept[module] = (source.offset, when.offset)
+    places = source.offset, when.offset
+    if it.grouped and it.operations:
+        result.kept[module] = places  # what is masked by channels knows the layout of its input
+    else:
+        result.keep(module, reads[wide[0]].source, places)
 
 
 def _keep_recursion(
-    result: Plan, line: ProgramLine, use: Use, windows: set[tuple[int, int]]
+    result: Plan, one: BlockClass, line: ProgramLine, use: Use, windows: set[tuple[int, int]]
 ) -> None:
-    """Note what lines keep that need each other's earlier values: they stand at one place."""
+    """Note what lines keep that need each other's earlier values."""
     graph, whens = result.term.graph, result.whens
-    names = [f"{use.path}{name}" for name in line.cycle]
-    nodes = {result.ids[n] for name in names for n in _parts_of(result, name)} & whens.keys()
+    own = [_parts_of(result, f"{use.path}{name}") for name in line.cycle]
+    nodes = {node for names in own for name in names if (node := result.ids[name]) in whens}
     found = {whens[node] for node in nodes}
     if not nodes or all(when.loop < 0 for when in found):
         return
-    when = next(iter(found))
-    if len(found) > 1 or len(graph.axes) > 1:
-        raise Unplanned("a recursion whose lines stand at different places")
+    if {when.loop for when in found} != {0}:
+        raise Unplanned("a recursion whose channels are drawn one after another")
+    places = []
+    for names in own:
+        offsets = {whens[node].offset for name in names if (node := result.ids[name]) in whens}
+        if len(offsets) != 1:
+            raise Unplanned("a line of a recursion whose parts stand at different places")
+        places += [place for (place,) in offsets]
+    if len(found) > 1 and result.stages.setdefault((id(one), line.name), (*places,)) != (*places,):
+        raise Unplanned("a recursion whose lines stand at different places in its uses")
     for node in nodes:
         for k, read in enumerate(graph.nodes[node].reads):
-            source = whens[read.source]
+            source, when = whens[read.source], whens[node]
             if read.source in nodes:
-                windows.add((node, k))
+                result.cycles.add((node, k))
             elif source.loop == when.loop and source != when and not _windowed(read):
                 raise Unplanned("a recursion over what stands elsewhere")
     attribute = f"{line.targets[-1]}_recursion"
-    result.kept[use.path + attribute] = when.offset, when.offset
+    result.kept[use.path + attribute] = (min(places),), (max(places),)
+    windows |= result.cycles
 
 
 def _parts_of(result: Plan, name: str) -> list[str]:
@@ -478,13 +552,7 @@ def _parts_of(result: Plan, name: str) -> list[str]:
 
 
 def _check_recurrence(result: Plan, node: int) -> None:
-    """What keeps its own states is evaluated where its input is: slab by slab, or at a position."""
-    graph, when = result.term.graph, result.whens[node]
-    it, source = graph.nodes[node], result.whens[graph.nodes[node].reads[0].source]
-    if it.grouped:
-        raise Unplanned("a recurrence whose channels are drawn one after another")
-    if source.loop != when.loop or when.loop not in (0, len(graph.axes) - 1):
-        raise Unplanned("a recurrence in another loop than its input")
+    """What keeps its own states has all axes of what is drawn."""
     if [axis for axis, _ in result.term.infos[node].grid] != list(result.term.frame.axes):
         raise Unplanned("a recurrence along some of the axes")
 
@@ -518,12 +586,14 @@ def schedule_text(plan: Plan) -> dict[str, str]:
 
     Repetitions that agree share an entry, `layers.*.conv`.
     """
-    groups: dict[str, dict[str, tuple[Offset, Offset]]] = {}
-    for path, offsets in plan.kept.items():
-        groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", path), {})[path] = offsets
+    groups: dict[str, dict[str, str]] = {}
+    for path, (source, output) in plan.kept.items():
+        layout = f", {plan.layouts[path]}" if path in plan.layouts else ""
+        pattern = re.sub(r"(?<=\.)\d+(?=\.)", "*", path)
+        groups.setdefault(pattern, {})[path] = f"{source}, {output}{layout}"
     result: dict[str, str] = {}
     for pattern, members in groups.items():
         if len(set(members.values())) == 1:
             members = {pattern: next(iter(members.values()))}
-        result.update({path: f"{source}, {output}" for path, (source, output) in members.items()})
+        result.update(members)
     return result

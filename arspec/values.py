@@ -34,6 +34,17 @@ def channel_runs(width: int, channels: int) -> tuple[tuple[int, int], ...]:
     return tuple((c, small + (c < extra)) for c in range(channels))
 
 
+def layout_text(runs: Sequence[tuple[int, int]], channels: int) -> str:
+    """The channel of each feature as Python text."""
+    width = sum(count for _, count in runs)
+    for count in range(1, width + 1):
+        one = channel_runs(width // count, channels)
+        if width % count == 0 and merge_runs(one * count) == tuple(runs):
+            one_text = f"channel_groups({width // count}, {channels})"
+            return one_text if count == 1 else f"{one_text} * {count}"
+    return " + ".join(f"[{channel}] * {count}" for channel, count in runs)
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
     """The width of a node; `runs` are its channel groups as (group, count), None without any."""

@@ -686,9 +686,17 @@ def colours(draw: random.Random, safe: bool) -> str:
             f"relu({source})",
             f"{source} * sigmoid({s.node()})",
             f"[relu, {wide}, {{{conv}}}]" if s.lines[-1].startswith(f"  {source}:") else source,
+            f"{source}{s.shift(1)}",
+            f"{{linear: {WIDTH}, of: {source}{s.shift(1)}{s.given()}}}",
         ]
         if not s.safe:
             forms += [f"{{norm: layer, of: {source}}}", f"{{{conv}, mask: none, of: {source}}}"]
-        s.line(draw.choice(forms))
+        if draw.random() < 0.3:
+            recurrence(s)
+        elif draw.random() < 0.2:  # the features of a channel in several runs
+            wide_one = s.hidden(f"concat_elu({source})")
+            s.line(f"{{linear: {WIDTH}, of: {wide_one}{s.shift(1)}{s.given()}}}")
+        else:
+            s.line(draw.choice(forms))
     use_conditions(s)
     return s.text()

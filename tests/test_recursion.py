@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from stepwise import EXACT, Case, difference, make_case, of_text, one_thread
+from counting import counted
+from stepwise import EXACT, Case, Draws, calm, difference, make_case, of_text, one_thread
+from test_sampler import check_branches, masks
 from torch import Tensor, nn
 
 from arspec import compiler
@@ -49,7 +51,7 @@ def test_arma() -> None:
             level += theta * error
             error = y[t] - level
             assert abs(found[row, t, 0].item() - level) < CLOSE
-    assert not this.derived  # its two lines stand at different positions
+    assert this.derived  # `error` is evaluated a step later than `level`
     assert worst(this) < EXACT
 
 
@@ -124,6 +126,108 @@ def test_steps_equal_the_forward(name: str) -> None:
     if "c" not in re.findall(r"\bc\b", body):
         body += "  end: {linear: 4, given: c}\n"
     this = of_text(f"{START}{body}head: categorical\n")
+    assert this.derived
+    assert worst(this) < EXACT
+
+
+SERIES = """name: drawn
+variables:
+  y: {features: WIDTH, axes: [time]}
+  c: {features: 2, axes: [time], known: all}
+generate: y
+network:
+  x: {linear: WIDTH, of: c}
+  sigma: {weight: WIDTH, within: 0.., init: 1}
+  theta: {weight: 1}
+"""
+GIVEN = "head: {gaussian: 1, mean: level, scale: sigma}\n"
+STAGED = {
+    "a moving average of vectors": (
+        2,
+        "  a: {linear: 2, of: y(time - 1), given: c}\n"
+        "  b: {linear: 2, of: error(time - 1), bias: false}\n"
+        "  level: x + a + b * theta\n  error: y - level\n" + GIVEN,
+    ),
+    "differences": (
+        1,
+        "  change: y(time - 1) - y(time - 2)\n"
+        "  level: x + y(time - 1) + 0.2 * change + theta * error(time - 1) - error(time - 3)\n"
+        "  error: y - level\n" + GIVEN,
+    ),
+    "the risk in the mean": (
+        1,
+        "  omega: {weight: 1, within: 0.., init: 1}\n"
+        "  h: omega + 0.3 * shock(time - 1) ** 2 + 0.4 * (h(time - 1) or omega)\n"
+        "  level: x + theta * sqrt(h)\n  shock: y - level\n"
+        "head: {gaussian: 1, mean: level, scale: sqrt(h) + sigma}\n",
+    ),
+    "outside": (
+        1,
+        "  level: x + theta * (error(time - 2) or 0.5) + 0.3 * (level(time - 1) or x)\n"
+        "  error: y - level\n" + GIVEN,
+    ),
+    "exponential smoothing": (
+        1,
+        "  level: (base(time - 1) or 0.1) + (slope(time - 1) or theta) + x\n"
+        "  error: y - level\n  base: level + 0.3 * error\n"
+        "  slope: (slope(time - 1) or theta) + 0.2 * error\n" + GIVEN,
+    ),
+    "three lines, read by others": (
+        1,
+        "  level: x + 0.3 * error(time - 1) + 0.1 * third(time - 2)\n"
+        "  error: tanh(y - level)\n  third: error * level + 0.2 * third(time - 1)\n"
+        "  m: {conv: 3, of: error, to: 4, mask: A}\n  n: {linear: 4, of: third(time - 1)}\n"
+        "  out: m + n + level * sigma * theta\nhead: gaussian\n",
+    ),
+}
+
+
+def staged(name: str) -> Case:
+    width, lines = STAGED[name]
+    return calm(of_text((SERIES + lines).replace("WIDTH", str(width))))
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_lines_of_a_recursion_stand_at_several_places(name: str) -> None:
+    """What needs the value drawn is evaluated a step later than what does not."""
+    this = staged(name)
+    assert "StagedRecursion" in this.text
+    assert this.derived
+    assert worst(this) < EXACT
+    check_branches(this)
+    with counted() as drawn:
+        list(this.stepped())
+    with counted() as forward:
+        this.parallel()
+    assert drawn.weights <= forward.weights
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_they_start_anywhere(name: str) -> None:
+    this = staged(name)
+    for _, observed in masks(this):
+        draws = Draws(this)
+        draws.check(draws(prompt=this.x, observed=observed))
+
+
+STACKED = """name: drawn
+variables:
+  y: {features: 1, axes: [time]}
+generate: y
+blocks:
+  layer(x):
+    level: 0.2 * x(time - 1) + 0.3 * error(time - 1)
+    error: tanh(x - level)
+    out: level(time - 1) + error
+network:
+  r: {use: layer, of: y, repeat: 2}
+  out: {linear: 4, of: r(time - 1)}
+head: gaussian
+"""
+
+
+def test_stacked() -> None:
+    this = of_text(STACKED)
     assert this.derived
     assert worst(this) < EXACT
 

@@ -8,20 +8,22 @@ The lines of one cycle become one statement, a loop over time around a function 
         return b, h
 
     b, h = self.h_recursion(h_at, a, past=past)
+
+Where a sampler knows some of the lines a step later than others, each has a function (`staged`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from arspec.marks import FIRST, KEPT, PASSED, argument, plain
-from arspec.program import Missing, Module, ProgramLine
-from arspec.values import Grid
+from arspec.marks import FIRST, KEPT, PASSED, argument, plain, standing
+from arspec.program import Loop, Missing, Module, ProgramLine
+from arspec.values import Grid, tuple_text
 
 _WORD = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
-_SHIFT = re.compile(r"Shift(?:Or)?\((\d+)\)")
+_SHIFT = re.compile(r"(?:Grid)?Shift(?:Or)?\((\d+)\)")
 
 
 @dataclass
@@ -155,9 +157,18 @@ def _looped(
     if not inputs or any(grids.get(word, main.grid) for word in others):
         raise _NoCode("a list, or a node on another clock,", main)
     name, attribute = f"{main.targets[0]}_at", f"{main.targets[0]}_recursion"
-    function = _function(_free(name, taken), earlier, position, inputs, targets, taken)
+    function = _function(_free(name, taken), earlier, position.statements, inputs, targets, taken)
     widths = ", ".join(line.width for line in cycle)
     depth = f", depth={position.depth}" if position.depth > 1 else ""
+    loop = Loop(
+        tuple(position.statements),
+        tuple(inputs),
+        earlier,
+        position.depth,
+        attribute,
+        widths,
+        frozenset(taken),
+    )
     code = f"self.{attribute}({','.join([_free(name, taken), *inputs])}{PASSED})"
     return ProgramLine(
         main.name,
@@ -171,13 +182,48 @@ def _looped(
         parameters=sum(line.parameters for line in cycle),
         node=main.node,
         cycle=tuple(line.name for line in cycle),
+        loop=loop,
     )
+
+
+def staged(line: ProgramLine, places: Sequence[int]) -> ProgramLine:
+    """The same as one function for each of the places where a sampler evaluates the lines.
+
+    `places`: of each of the cycle's lines, relative to the position that is drawn.
+    """
+    loop, targets = line.loop, line.targets
+    assert loop is not None
+    place_of = dict(zip(targets, places, strict=True))
+    made = [(statement.partition(" = ")[0], statement) for statement in loop.statements]
+    taken, functions, names, read = set(loop.taken), [], [], []
+    stages: dict[int, list[int]] = {}
+    for place in sorted(set(places), reverse=True):  # of a position: what is known first
+        own = [target for target, _ in made if place_of[target] == place]
+        others = {t: f"{loop.earlier}({k}, 0)" for k, t in enumerate(targets) if t not in own}
+        statements = [
+            _WORD.sub(lambda m, others=others: others.get(m[0], m[0]), statement)  # type: ignore[misc]
+            for target, statement in made
+            if target in own
+        ]
+        words = _WORD.findall(" ".join(statements))
+        inputs = [word for word in loop.inputs if word in words]
+        names.append(_free(f"{own[-1]}_at", taken))
+        taken.add(names[-1])
+        functions.append(_function(names[-1], loop.earlier, statements, inputs, own, loop.taken))
+        read.append(standing(tuple_text(inputs), place))
+        stages[place] = [targets.index(target) for target in own]
+    depth = f", depth={loop.depth}" if loop.depth > 1 else ""
+    module = Module(loop.attribute, f"StagedRecursion([{loop.widths}], {stages}{depth})")
+    modules = [module if m.attribute == loop.attribute else m for m in line.modules]
+    code = f"self.{loop.attribute}(({', '.join(names)}), {', '.join(read)}{PASSED})"
+    before = (*line.before[:-1], *functions)
+    return replace(line, code=code, before=before, modules=tuple(modules))
 
 
 def _function(
     name: str,
     earlier: str,
-    position: _Position,
+    statements: Sequence[str],
     inputs: Sequence[str],
     targets: Sequence[str],
     taken: Collection[str],
@@ -186,7 +232,7 @@ def _function(
     here = {word: _free(f"{word}_t", taken) for word in inputs}
     arguments = "".join(f", {word}: Tensor" for word in here.values())
     values = ", ".join(targets) if len(targets) > 1 else f"({targets[0]},)"
-    lines = [_WORD.sub(lambda m: here.get(m[0], m[0]), s) for s in position.statements]
+    lines = [_WORD.sub(lambda m: here.get(m[0], m[0]), s) for s in statements]
     body = "".join(f"\n            {line}" for line in [*lines, f"return {values}"])
     return f"def {name}({earlier}: Any{arguments}) -> tuple[Tensor, ...]:{body}\n"
 

@@ -120,15 +120,15 @@ class GridCache(Cache):
         return kept
 
     def keep(self, x: Tensor, state: State) -> None:
-        """A new input: (B, 1, ..., C) at `source`."""
+        """A new input: (B, 1, ..., C) at `source`. A slab comes in the first step of its own."""
         if state.filling:
             self.fill(x, state)
             return
         axes = len(self.spans)
         channels = (state.shape[-1] or 1) if len(self.source) > axes else 1
-        self.features = self.features or x.shape[-1] * channels
+        self.features = self.features or len(self.layout) or x.shape[-1] * channels
         place = state.to(self.source)
-        if not state.inside(place):
+        if any(state.at[len(self.source) :]) or not state.inside(place):
             return
         kept = self.prepare(state)
         x = x.to(kept.dtype)
@@ -188,8 +188,9 @@ class ShiftCache(GridCache):
             return self.window(state)
         y = self.read(state).view(state.batch, *[1] * len(self.spans), -1)
         if len(self.output) > len(self.spans):  # the features of one channel
-            size = self.features // (state.shape[-1] or 1)
-            y = y.narrow(-1, state.to(self.output)[-1] * size, size)
+            layout = self.layout or channel_groups(self.features, state.shape[-1] or 1)
+            runs = runs_of(layout, state.to(self.output)[-1])
+            y = torch.cat([y.narrow(-1, first, n) for first, n in [(0, 0), *runs]], dim=-1)
         return y
 
 

@@ -4,6 +4,9 @@ All that moves are tensors that are updated in place, and none of what is done w
 the position: it is itself a tensor where it is needed.
 """
 
+import itertools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .caches1d import newest
+from .caches2d import channel_groups, runs_of
 from .state import Cache, Offset, State
 
 
@@ -90,114 +94,184 @@ class StateCache(Cache):
                 kept[:, low - first : high - first] = values[:, low:high]
 
 
-class PixelStateCache(Cache):
-    """For a recurrence on a grid that is evaluated position by position.
+class BoardStateCache(Cache):
+    """For a recurrence that is evaluated in parts of a slab, or whose input comes in parts.
 
-    `number`: of the next input in the order of drawing; `output_number`: of the next output.
+    `inputs` and `states` hold the latest slabs of x and of the states, as a `Board` lays them out.
     """
 
-    moving = ("number", "output_number", "inputs", "states")
+    moving = ("inputs", "states")
 
     def __init__(self, source: Offset, output: Offset, layer: Any) -> None:
         super().__init__(source, output)
         self.layer = layer
-        self.number = self.output_number = self.inputs = self.states = torch.empty(0)
+        self.inputs = self.states = torch.empty(0)
         self.read: Any = None  # where x lies in `inputs`
         self.own: Any = None  # where states lie in `states`
+        # The states at these offsets are computed together with those that need them.
+        self.inside = [not any(d[: len(output)]) for d in layer.state]
+        self.front: Any = None  # in what order
 
     def join(self, state: State) -> None:
-        layer, shape = self.layer, tuple(n or 1 for n in state.shape[: len(self.layer.order)])
+        layer = self.layer
         like: Tensor = layer.weight_state.detach()
-        self.read = Board(shape, layer.reads, like.device)
-        self.own = Board(shape, layer.state, like.device)
+        self.read = Board(state, self.source, self.output, layer.reads, like.device)
+        self.own = Board(state, self.output, self.output, layer.state, like.device)
         self.inputs = like.new_zeros(state.batch, self.read.count, layer.inputs)
         self.states = like.new_zeros(state.batch, self.own.count, layer.parts * layer.width)
-        self.number = torch.zeros(1, dtype=torch.long, device=like.device)
-        self.output_number = self.number.clone()
-        self.place(state)
+        self.front = layer.fronts(self.own.part) if any(self.inside) else None
 
-    def place(self, state: State) -> None:
-        """The numbers at the position drawn next."""
-        number = 0
-        for k, length in zip(state.at, self.own.shape, strict=False):
-            number = number * length + k
-        self.number.fill_(number + self.source[-1])
-        self.output_number.fill_(number + self.output[-1])
+    def keep(self, x: Tensor, state: State) -> None:
+        """A new input, where it comes in parts; it is the first step of a slab that brings one."""
+        if not (state.filling or any(state.at[len(self.source) :])):
+            self.read.put(self.inputs, x, state, self.layout)
 
     def step(self, x: Tensor, given: Tensor | None, state: State) -> Tensor:
-        """The newest output from the newest input, both (B, 1, ..., features)."""
-        layer, one = self.layer, x.shape[:-1]
-        if state.at[0] < 0:  # before the first position only slabs are evaluated
-            return x.new_zeros(*one, layer.width)
-        self.read.put(self.inputs, x.flatten(1, -2), self.number)
-        taps = self.read.get(self.inputs, self.output_number)
-        inputs = layer.project(taps.reshape(*one, -1), given)
-        earlier = self.own.get(self.states, self.output_number)
-        new: Tensor = layer.advance(inputs, [s.view(*one, -1) for s in earlier.unbind(1)])
-        self.own.put(self.states, new.flatten(1, -2), self.output_number)
-        self.number.add_(1)
-        self.output_number.add_(1)
+        """The newest outputs from the newest input, (B, *axes, features)."""
+        layer = self.layer
+        if len(self.source) <= len(self.output):
+            self.keep(x, state)
+        if len(self.output) > 1 and state.at[0] < 0:  # before the first only slabs are evaluated
+            return x.new_zeros(len(x), *self.own.part, layer.width)
+        taps = torch.cat(self.read.get(self.inputs, state), dim=-1)
+        earlier, inputs = self.own.get(self.states, state), layer.project(taps, given)
+        new: Tensor
+        if self.front is None:
+            new = layer.advance(inputs, earlier)
+        else:
+            known = zip(self.inside, earlier, strict=True)
+            new = layer.scan(inputs, self.front, [None if own else s for own, s in known])
+        self.own.put(self.states, new, state)
         return new[..., : layer.width]
 
     def fill_all(self, x: Tensor, states: Tensor, state: State) -> None:
         """While a prompt is evaluated: x and the states at every position."""
-        self.read.fill(self.inputs, x, state.at[0])
-        self.own.fill(self.states, states, state.at[0])
-        self.place(state)
+        self.read.fill(self.inputs, x, state)
+        self.own.fill(self.states, states, state)
+
+
+class SubpixelStateCache(BoardStateCache):
+    """The same channel by channel: a step computes the part of a state that is its channel's."""
+
+    def __init__(self, source: Offset, output: Offset, layer: Any) -> None:
+        super().__init__(source, output, layer)
+        self.outputs = layer.layouts[1]
+        self.groups: list[Any] = []  # the weights of each channel
+
+    def join(self, state: State) -> None:
+        super().join(state)
+        layer = self.layer
+        weights = layer.input_weight(), layer.weight_state, layer.bias
+        for channel in range(state.shape[-1] or 1):
+            gates = [k for k, c in enumerate(self.outputs * layer.gates) if c == channel]
+            rows = [None if weight is None else weight[gates].detach() for weight in weights]
+            self.groups.append((*rows, runs_of(self.outputs * layer.parts, channel)))
+
+    def step(self, x: Tensor, given: Tensor | None, state: State) -> Tensor:
+        layer = self.layer
+        weight, weight_state, bias, runs = self.groups[state.to(self.output)[-1]]
+        if len(self.source) <= len(self.output):
+            self.keep(x, state)
+        inputs = F.linear(torch.cat(self.read.get(self.inputs, state), dim=-1), weight, bias)
+        inputs = inputs if given is None else inputs + given
+        earlier = self.own.get(self.states, state)
+        states = torch.cat([s[..., : layer.width] for s in earlier], dim=-1)
+        nearest = earlier[layer.nearest]
+        kept = [nearest[..., first : first + n] for first, n in [(0, 0), *runs]]
+        new: Tensor
+        new = layer.update(inputs, F.linear(states, weight_state), torch.cat(kept, dim=-1))
+        self.own.put(self.states, new, state, self.outputs * layer.parts)
+        return new.chunk(layer.parts, dim=-1)[0]
 
 
 class Board:
-    """Where the latest slabs of a grid lie in (B, count, C), put and read position by position.
+    """Where the latest slabs of a grid lie in (B, count, C), put and read part by part.
 
+    What is put stands at `source`, what reads it, at `offsets` from its own position, at `output`.
     A slab of cells has margins, which stay zero, and slab number r lies at r % slabs.
     """
 
-    def __init__(self, shape: Offset, offsets: Any, device: torch.device) -> None:
-        self.shape = shape
-        self.slabs = 2 + max(0, *(-d[0] for d in offsets))
+    def __init__(
+        self, state: State, source: Offset, output: Offset, offsets: Any, device: torch.device
+    ) -> None:
+        self.source, self.output = source, output
+        self.shape = shape = tuple(n or 1 for n in state.shape[: len(offsets[0])])
+        behind, ahead = max(0, *(-d[0] for d in offsets)), max(0, source[0] - output[0])
+        self.slabs = 2 + behind + ahead
         self.margins = [
             (max(0, *(-d[k] for d in offsets)), max(0, *(d[k] for d in offsets)))
             for k in range(1, len(shape))
         ]
-        self.sizes = [
-            self.slabs,
-            *(n + sum(m) for n, m in zip(shape[1:], self.margins, strict=True)),
-        ]
+        margins = [sum(margin) for margin in self.margins]
+        self.sizes = [self.slabs, *(n + m for n, m in zip(shape[1:], margins, strict=True))]
+        self.count = math.prod(self.sizes)
 
-        def strides(sizes: Any) -> Tensor:
-            found = [1]
-            for size in reversed(sizes[1:]):
-                found.insert(0, found[0] * size)
-            return torch.tensor(found, device=device)
+        def strides(sizes: Any) -> list[int]:
+            return [math.prod(sizes[k + 1 :]) for k in range(len(sizes))]
 
-        self.of_numbers, self.of_cells = strides(shape), strides(self.sizes)
+        def part(place: Offset) -> tuple[list[int], Tensor]:
+            """The shape of what stands at a place, and the positions in it."""
+            inner = [n if k >= len(place) else 1 for k, n in enumerate(shape)]
+            return inner, torch.tensor(list(itertools.product(*map(range, inner))), device=device)
+
+        self.steps = strides(shape)  # between the numbers of neighbours on each axis
+        self.of_numbers = torch.tensor(self.steps, device=device)
+        self.of_cells = torch.tensor(strides(self.sizes), device=device)
         self.lengths = torch.tensor([1 << 40, *shape[1:]], device=device)
         self.first = torch.tensor([0, *(m[0] for m in self.margins)], device=device)
         self.wrap = torch.tensor([self.slabs, *([1 << 40] * (len(shape) - 1))], device=device)
-        self.offsets = torch.tensor(offsets, device=device)
-        self.count = self.slabs
-        for size in self.sizes[1:]:
-            self.count *= size
+        _, self.putting = part(source)
+        self.part, positions = part(output)
+        self.taps = len(offsets)
+        self.reading = (torch.tensor(offsets, device=device)[:, None] + positions).flatten(0, 1)
+
+    def number(self, state: State, offset: Offset) -> Tensor:
+        """The number of a position in the order of drawing, or of the first of its slab, (1,)."""
+        axes = min(len(offset), len(self.shape))
+        by = sum(o * step for o, step in zip(offset[:axes], self.steps, strict=False))
+        if len(offset) > axes:  # a channel of the position before
+            by -= state.at[-1] + offset[-1] < 0
+
+        def compute() -> Tensor:
+            here = state.position[:axes] * self.of_numbers[:axes]
+            return here.sum(0, keepdim=True) + by
+
+        return state.once(("number", axes, by), compute)
 
     def cells(self, number: Tensor, offsets: Tensor) -> Tensor:
         """Where the positions at offsets from the one of that number lie."""
         place = torch.div(number, self.of_numbers, rounding_mode="floor") % self.lengths
         return ((place + offsets + self.first) % self.wrap * self.of_cells).sum(1)
 
-    def put(self, kept: Tensor, x: Tensor, number: Tensor) -> None:
-        """x (B, 1, C) at a position; before the first one stand zeros."""
-        cell = self.cells(number, torch.zeros_like(self.offsets[:1]))
-        kept.index_copy_(1, cell, x.where(number >= 0, 0))
+    def put(self, kept: Tensor, x: Tensor, state: State, layout: Sequence[int] = ()) -> None:
+        """The newest x, (B, *axes, C): a slab, a position, or what a channel has of one.
 
-    def get(self, kept: Tensor, number: Tensor) -> Tensor:
-        """What stands at each offset from a position: (B, offsets, C)."""
-        return kept.index_select(1, self.cells(number, self.offsets))
+        `layout`: the channel of each feature. Before the first position stand zeros, and behind
+        the last slab.
+        """
+        cells = self.cells(self.number(state, self.source), self.putting)
+        place, x = state.to(self.source), x.flatten(1, -2).to(kept.dtype)
+        x = x if state.inside(place) else torch.zeros_like(x)
+        runs, first = [(0, kept.shape[-1])], 0
+        if len(self.source) > len(self.shape):
+            layout = layout or channel_groups(kept.shape[-1], state.shape[-1] or 1)
+            runs = runs_of(layout, place[-1])
+        for start, count in runs:
+            part = kept.narrow(2, start, count)
+            part.index_copy_(1, cells, x.narrow(2, first, count))
+            first += count
 
-    def fill(self, kept: Tensor, x: Tensor, slab: int) -> None:
-        """Keep of x (B, *axes, C) the slabs up to that one."""
+    def get(self, kept: Tensor, state: State) -> list[Tensor]:
+        """What stands at each offset from the output: (B, *axes, C)."""
+        cells = self.cells(self.number(state, self.output), self.reading)
+        found = kept.index_select(1, cells)
+        return list(found.view(len(kept), self.taps, *self.part, -1).unbind(1))
+
+    def fill(self, kept: Tensor, x: Tensor, state: State) -> None:
+        """Keep of x (B, *axes, C) the latest slabs."""
         kept.zero_()
-        inner = kept.view(len(kept), *self.sizes, -1)
+        inner, last = kept.view(len(kept), *self.sizes, -1), state.at[0] + max(self.source[0], 0)
         for k, (n, (before, _)) in enumerate(zip(self.shape[1:], self.margins, strict=True)):
             inner = inner.narrow(k + 2, before, n)
-        for number in range(max(slab - self.slabs + 1, 0), min(slab + 1, x.shape[1])):
+        for number in range(max(last - self.slabs + 1, 0), min(last + 1, x.shape[1])):
             inner[:, number % self.slabs] = x[:, number]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .caches_recurrent import PixelStateCache, StateCache, moved
+from .caches_recurrent import BoardStateCache, StateCache, SubpixelStateCache, moved
 from .initialise import fan_in_uniform_
 from .state import Cache, Offset, State
 
@@ -46,7 +46,7 @@ class Recurrence(nn.Module):
         fan_in_uniform_(self.weight_state, None, width)
 
     def update(self, inputs: Tensor, states: Tensor, kept: Tensor) -> Tensor:
-        """A new state (..., parts * width).
+        """A new state (..., parts * width), or some of its features.
 
         `inputs` and `states`: (..., gates * width), what either contributes to the gates; `kept`:
         the nearest state.
@@ -124,7 +124,7 @@ class Recurrence(nn.Module):
 
     def cache(self, source: Offset, output: Offset) -> Cache:
         """What a sampler keeps of x and of the states."""
-        kind = StateCache if len(output) == 1 else PixelStateCache
+        kind = StateCache if len(source) == len(output) == 1 else BoardStateCache
         return kind(source, output, self)
 
     def forward(self, x: Tensor, given: Tensor | None = None, past: State | None = None) -> Tensor:
@@ -190,7 +190,8 @@ class Lstm(Recurrence):
 
     def update(self, inputs: Tensor, states: Tensor, kept: Tensor) -> Tensor:
         i, f, g, o = (inputs + states).chunk(4, dim=-1)
-        c = torch.sigmoid(f) * kept[..., self.width :] + torch.sigmoid(i) * torch.tanh(g)
+        _, before = kept.chunk(2, dim=-1)
+        c = torch.sigmoid(f) * before + torch.sigmoid(i) * torch.tanh(g)
         return torch.cat((torch.sigmoid(o) * torch.tanh(c), c), dim=-1)
 
     def kernel(self, x: Tensor) -> Tensor:
@@ -209,7 +210,8 @@ class Gru(Recurrence):
     gates = 3
 
     def update(self, inputs: Tensor, states: Tensor, kept: Tensor) -> Tensor:
-        size = [2 * self.width, self.width]
+        width = kept.shape[-1]
+        size = [2 * width, width]
         gates, n = torch.split(inputs, size, dim=-1)
         of_gates, of_n = torch.split(states, size, dim=-1)
         r, z = torch.sigmoid(gates + of_gates).chunk(2, dim=-1)
@@ -241,6 +243,7 @@ class SubpixelRecurrence(Recurrence):
         bias: bool = True,
     ) -> None:
         super().__init__(len(inputs), len(outputs), state, order, reads, bias)
+        self.layouts = list(inputs), list(outputs)
         last = torch.tensor(outputs)[:, None] - int(self.strict)
         present = torch.tensor(inputs) <= last
         taps = [torch.ones_like(present) if any(d) else present for d in self.reads]
@@ -249,6 +252,14 @@ class SubpixelRecurrence(Recurrence):
 
     def input_weight(self) -> Tensor:
         return self.weight_input * self.mask
+
+    def cache(self, source: Offset, output: Offset) -> Cache:
+        """What a sampler keeps of x and of the states."""
+        cache = super().cache(source, output)
+        if len(output) > len(self.order):
+            cache = SubpixelStateCache(source, output, self)
+        cache.layout = self.layouts[0]
+        return cache
 
 
 class SubpixelLstm(SubpixelRecurrence, Lstm):

@@ -1,11 +1,12 @@
 """Values that depend on their own earlier ones, one position after another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .caches_recursion import EarlierCache, Outside
+from .caches_recursion import EarlierCache, Outside, StagedCache
 from .state import Offset, State
 
 
@@ -54,6 +55,60 @@ class Recursion(nn.Module):
             values = at(earlier, *(x[:, t : t + 1] for x in inputs))
             for before, value in zip(earlier.values, values, strict=True):
                 before.append(value)
+        pairs = zip(earlier.zeros, earlier.values, strict=True)
+        every = tuple(torch.cat([zeros[:, :0], *values], dim=1) for zeros, values in pairs)
+        if past is not None:
+            past.caches[self._place].fill(torch.cat(every, dim=-1), past)
+        return every
+
+
+class StagedEarlier(Earlier):
+    """The same, and what was computed at the position `t` itself."""
+
+    t = 0
+
+    def __call__(self, k: int, by: int, outside: Outside = None) -> Tensor:
+        zeros = self.zeros[k]
+        if by <= self.t:
+            return self.values[k][self.t - by]
+        return zeros if outside is None else zeros + outside
+
+
+class StagedRecursion(Recursion):
+    """A recursion whose values at one position are not all known at the same time.
+
+    `stages`: place -> the values that a step evaluates there, 0 the position drawn, -1 the one
+    before. Each has a function and inputs of its own: `at` and `inputs`.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], stages: Mapping[int, Sequence[int]], depth: int = 1
+    ) -> None:
+        super().__init__(widths, depth)
+        self.stages = stages
+
+    def cache(self, source: Offset, output: Offset) -> StagedCache:  # type: ignore[override]
+        """What a sampler keeps of the values."""
+        return StagedCache(source, output, self.widths, self.stages, self.depth)
+
+    def forward(  # type: ignore[override]
+        self,
+        at: Sequence[Callable[..., tuple[Tensor, ...]]],
+        *inputs: Sequence[Tensor],
+        past: State | None = None,
+    ) -> tuple[Tensor, ...]:
+        if past is not None and not past.filling:
+            cache: Any = past.caches[self._place]
+            found: tuple[Tensor, ...] = cache.step(at, inputs, past)
+            return found
+        like = next(x for xs in inputs for x in xs)
+        earlier = StagedEarlier(self.widths, like)
+        for t in range(like.shape[1]):
+            earlier.t = t
+            for stage, function, xs in zip(self.stages.values(), at, inputs, strict=True):
+                values = function(earlier, *(x[:, t : t + 1] for x in xs))
+                for k, value in zip(stage, values, strict=True):
+                    earlier.values[k].append(value)
         pairs = zip(earlier.zeros, earlier.values, strict=True)
         every = tuple(torch.cat([zeros[:, :0], *values], dim=1) for zeros, values in pairs)
         if past is not None:

@@ -51,6 +51,7 @@ class Cache:
 
     moving: tuple[str, ...] = ()  # the tensors that change from step to step
     slides = False  # whether it has to know that a slab of the first axis opens
+    layout: Sequence[int] = ()  # of its input, where channels are ordered: that of each feature
 
     def __init__(self, source: Offset, output: Offset) -> None:
         self.source, self.output = source, output
@@ -295,7 +296,7 @@ def each(function: Callable[..., Any], *values: Any) -> Any:
 def open_state(
     state: State,
     model: nn.Module,
-    schedule: Mapping[str, tuple[Offset, Offset]],
+    schedule: Mapping[str, Sequence[Any]],
     x: Tensor,
     known: int,
     lead: int = 0,
@@ -304,16 +305,17 @@ def open_state(
     """Set up what layers keep, and evaluate the first `known` positions of x all at once.
 
     `schedule`: of each layer that keeps something (`*` stands for any number) where its newest
-    input and output stand; `lead`: how far ahead anything is evaluated; `ordered`: x has channels
-    that are drawn one after another.
+    input and output stand, and where it cannot know it the layout of its input; `lead`: how far
+    ahead anything is evaluated; `ordered`: x has channels that are drawn one after another.
     """
     layers: dict[str, Any] = dict(model.named_modules())
     for name, layer in layers.items():
         layer.__dict__["_place"] = name
-    for pattern, (source, output) in schedule.items():
+    for pattern, (source, output, *layout) in schedule.items():
         form = re.compile(re.escape(pattern).replace(r"\*", r"\d+"))
         for name in filter(form.fullmatch, layers):
             cache: Cache = layers[name].cache(source, output)
+            cache.layout = layout[0] if layout else cache.layout
             cache.join(state)
             state.caches[name] = cache
     offsets = [o for cache in state.caches.values() for o in (cache.source, cache.output)]

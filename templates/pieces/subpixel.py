@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .caches2d import FeatureCache, WindowCache
+from .caches2d import FeatureCache, WindowCache, runs_of
 from .conv1d import CausalConv1d, convolve1d
 from .conv2d import MaskedConv2d
 from .conv3d import MaskedConv3d
@@ -18,19 +18,16 @@ from .state import Offset, State
 
 
 class ChannelSlices:
-    """Takes the features of the channel that is drawn; `layout` is the channel of each."""
+    """Takes the features of the channel `by` from the one drawn; `layout`: the channel of each."""
 
     def __init__(self, layout: Sequence[int]) -> None:
-        starts = [i for i, c in enumerate(layout) if not i or layout[i - 1] != c]
-        runs = zip(starts, [*starts[1:], len(layout)], strict=True)
-        self.runs: list[list[slice]] = [[] for _ in range(max(layout) + 1)]
-        for start, end in runs:
-            self.runs[layout[start]].append(slice(start, end))
+        self.layout = layout
 
-    def __call__(self, x: Tensor, past: State | None) -> Tensor:
+    def __call__(self, x: Tensor, past: State | None, by: int = 0) -> Tensor:
         if past is None or past.filling:
             return x
-        return torch.cat([x[..., run] for run in self.runs[past.at[-1]]], dim=-1)
+        runs = runs_of(self.layout, (past.at[-1] + by) % (past.shape[-1] or 1))
+        return torch.cat([x.narrow(-1, first, n) for first, n in [(0, 0), *runs]], dim=-1)
 
 
 class SubpixelLinear(nn.Module):
