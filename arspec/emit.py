@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from arspec.model import Declared, Model, TermModel
 from arspec.names import class_name, local
 from arspec.program import Missing, ProgramLine, UseLine
 from arspec.source import plain as plain_tree
-from arspec.stepping import ONCE, Plan, Unplanned, plan, schedule_text
+from arspec.stepping import Plan, Unplanned, clocks_text, loops, plan, schedule_text
 from arspec.summary import summary
 from arspec.values import tuple_text
 
@@ -64,18 +65,14 @@ def emit(model: Model, proof: Proof) -> str:
     variables = [
         code for name in model.variables for code in (local(name), f"{local(name)}_one_hot")
     ]
-    classes = classes_of(term.root, dict(term.exports), reserved, variables)
-    _refuse(model, _uneven(classes))
-    defer_sums(classes)
-    *blocks, network = classes
-    try:
-        stepping: Plan | None = plan(model, term, classes)
-        texts = [_block_text(model, one, stepping) for one in blocks]
-        context = _context(model, term, network, proof, stepping)
-    except Unplanned:
-        stepping = None
-        texts = [_block_text(model, one, None) for one in blocks]
-        context = _context(model, term, network, proof, None)
+
+    def grouped(kinds: Mapping[int, object] | None = None) -> list[BlockClass]:
+        classes = classes_of(term.root, dict(term.exports), reserved, variables, kinds)
+        _refuse(model, _uneven(classes))
+        defer_sums(classes)
+        return classes
+
+    texts, context = _stepped(model, proof, grouped)
     context["blocks"] = texts
     body = _render("model.py.j2", context)
     context["constants"] = _used_constants(model, body)
@@ -91,6 +88,33 @@ def emit(model: Model, proof: Proof) -> str:
         },
     )
     return seal(tidy(text))
+
+
+def _stepped(
+    model: Model, proof: Proof, grouped: Callable[..., list[BlockClass]]
+) -> tuple[list[ClassText], dict[str, Any]]:
+    """The classes, and what the templates fill in: with steps, if there is a form for them.
+
+    If uses of a block belong to different loops, the classes are made anew, one for each.
+    """
+    term = model.terms[0]
+    attempts: list[Callable[[], list[BlockClass]]] = [
+        grouped,
+        lambda: grouped(loops(model, term)),
+    ]
+    for attempt in attempts:
+        with suppress(Unplanned):
+            classes = attempt()
+            return _texts(model, proof, classes, plan(model, term, classes))
+    return _texts(model, proof, grouped(), None)
+
+
+def _texts(
+    model: Model, proof: Proof, classes: list[BlockClass], stepping: Plan | None
+) -> tuple[list[ClassText], dict[str, Any]]:
+    *blocks, network = classes
+    texts = [_block_text(model, one, stepping) for one in blocks]
+    return texts, _context(model, model.terms[0], network, proof, stepping)
 
 
 def _used_constants(model: Model, body: str) -> list[str]:
@@ -222,12 +246,13 @@ def _method_text(method: Method, stored: Sequence[str] = ()) -> MethodText:
     statements = method.statements
     for name in stored:
         statements = [_word(name).sub(f"self.{name}", statement) for statement in statements]
-    doc = "What does not depend on what is drawn: computed once."
-    if method.loop != ONCE:
-        doc = f"What is computed once{method.name.replace('_', ' ').rstrip('0123456789')}."
-    inputs = "".join(f", {name}: Tensor" for name in method.arguments)
+    inputs = "".join(f", {name}: {method.type_of(name)}" for name in method.arguments)
     return MethodText(
-        method.name, doc, f"{inputs}, past: State | None = None", method.result, tuple(statements)
+        method.name,
+        method.doc,
+        f"{inputs}, past: State | None = None",
+        method.result,
+        tuple(statements),
     )
 
 
@@ -451,6 +476,7 @@ def _context(
         "statements": arranged.statements,
         "methods": [_method_text(method) for method in arranged.methods],
         "schedule": None if stepping is None else schedule_text(stepping),
+        "clocks": {} if stepping is None else clocks_text(stepping),
         "step_shape": _step_shape(term, target),
         "lead": 0 if stepping is None else stepping.lead,
         "distribution": term.head.distribution,

@@ -44,16 +44,16 @@ SMALL_PAPERS: dict[str, dict[str, Any]] = {
     },
     "lstm_lm": {"width": 5},
     "video_pixel_network": {"c": 3},
+    "wavenet_context": {"width": 4, "skip_width": 4, "context_width": 3},
 }  # fmt: skip
 """The params that make those published models small that have code."""
 REPLAYED: dict[str, dict[str, Any]] = {
     "arma": {},
     "pixelrnn_diagonal_bilstm": {"h": 3},
     "row_lstm": {"h": 3},
-    "wavenet_context": {"width": 4, "skip_width": 4, "context_width": 3},
 }
 """Those without a schedule: a recursion whose lines stand at different positions, recurrences whose
-channels are drawn one after another, a slower clock of what is drawn."""
+channels are drawn one after another."""
 NAMES = [*SMALL, *FILES, *SMALL_PAPERS]
 LENGTHS = {"time": 13, "frame": 3, "row": 5, "col": 4}
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
