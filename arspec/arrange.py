@@ -80,10 +80,9 @@ class Method:
         lines = [s for item in self.items for s in item.statements]
         if len(self.results) == 1:  # what a module returns is Any to a type checker
             start = f"{self.results[0]} = "
-            lines = [
-                s.replace(start, start[:-3] + ": Tensor = ", 1) if s.startswith(start) else s
-                for s in lines
-            ]
+            first = next((k for k, s in enumerate(lines) if s.startswith(start)), None)
+            if first is not None:
+                lines[first] = lines[first].replace(start, start[:-3] + ": Tensor = ", 1)
         return [*lines, f"return {', '.join(self.results)}"]
 
     @property

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .caches2d import GridCache
+from .caches2d import GridCache, Span
 from .state import Offset, State
-
-Rows = tuple[int, int]
 
 
 class CrossCache(GridCache):
@@ -21,7 +19,7 @@ class CrossCache(GridCache):
     `rows`: the first and the last slab that any step reads; `margins`: positions around the others.
     """
 
-    def __init__(self, source: Offset, output: Offset, rows: Rows, margins: list[Rows]) -> None:
+    def __init__(self, source: Offset, output: Offset, rows: Span, margins: list[Span]) -> None:
         super().__init__(source, output, [(0,) * (len(margins) + 1)])
         self.low = min(self.low, rows[0])
         self.slabs = max(source[0], rows[1]) - self.low + 1
@@ -41,7 +39,7 @@ class CrossCache(GridCache):
 class WindowCrossCache(CrossCache):
     """For a window that moves on by `stride`: output i reads x[stride * i + low .. + high]."""
 
-    def __init__(self, source: Offset, output: Offset, spans: list[Rows], stride: Offset) -> None:
+    def __init__(self, source: Offset, output: Offset, spans: list[Span], stride: Offset) -> None:
         wrapped = len(output) > 1 and min(output[1:]) < 0  # to the last of the slab before
         first = stride[0] * (output[0] - wrapped)
         rows = first + spans[0][0] - stride[0] + 1, first + spans[0][1] + stride[0] * (1 + wrapped)

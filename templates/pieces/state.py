@@ -357,7 +357,7 @@ def open_state(
 
 
 def settled(
-    past: State | None, loop: int, name: str, compute: Callable[..., Result], *inputs: Tensor
+    past: State | None, loop: int, name: str, compute: Callable[..., Result], *inputs: Any
 ) -> Result:
     """What belongs to a coarser loop: computed when that loop moves on (-1: once), then kept."""
     if past is None:
