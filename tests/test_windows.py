@@ -108,8 +108,7 @@ CASES = {
         back: {deconv: {row: 3, col: 2}, stride: {row: 4, col: 2}}
         out: {conv: 3}
         """,
-        "StridedConv SpreadingConv",
-        derived=False,
+        "GridStridedConv GridSpreadingConv",
     ),
     "pools": Windows(
         "audio",
