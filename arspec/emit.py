@@ -68,7 +68,10 @@ def emit(model: Model, proof: Proof) -> str:
 
     def grouped(kinds: Mapping[int, object] | None = None) -> list[BlockClass]:
         classes = classes_of(term.root, dict(term.exports), reserved, variables, kinds)
-        _refuse(model, _uneven(classes))
+        uneven = _uneven(classes)
+        if kinds is not None and uneven:
+            raise Unplanned("repetitions in different loops")
+        _refuse(model, uneven)
         defer_sums(classes)
         return classes
 
