@@ -13,23 +13,33 @@ from dataclasses import dataclass, field, replace
 
 from arspec.classes import BlockClass
 from arspec.layers.shifts import shift_module
-from arspec.marks import FIRST, KEPT, PASSED, STANDING, argument, outermost, plain, whole
+from arspec.marks import FIRST, KEPT, PASSED, STANDING, Part, argument, outermost, plain, whole
 from arspec.names import local
 from arspec.program import ProgramLine
-from arspec.stepping import FREE, ONCE, Plan, Unplanned, When
+from arspec.stepping import FINER, FREE, ONCE, Clock, Keeping, Plan, Unplanned, When, holds
+from arspec.values import tuple_text
 
 _TOKEN = re.compile("\x08(\\d+)\x08")
 _WORD = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
 _KEEP = re.compile(r"\bkeep\((self\.[\w.\[\]\"]+),")
 
 
+Place = tuple[Clock | None, int]
+"""A clock, None for that of the caller, and one of its loops."""
+
+
 @dataclass
 class Item:
     """Statements that define names; those of one line stay together."""
 
-    loop: int
+    place: Place
     statements: list[str]
     defines: list[str]
+
+    @property
+    def lists(self) -> set[str]:
+        """Those of the names that stand for a list."""
+        return {name for name in self.defines if f"{name}: list[Tensor] = []" in self.statements}
 
     @property
     def words(self) -> set[str]:
@@ -41,17 +51,32 @@ class Method:
     """A coarser loop's statements, as the template prints them."""
 
     name: str
-    loop: int
+    place: Place
     items: list[Item]
     available: set[str]
     arguments: list[str] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
     missed: set[str] = field(default_factory=set)  # the layers that keep something after its call
+    lists: set[str] = field(default_factory=set)  # the names that stand for a list of values
 
     def takes(self, item: Item, wanted: set[str]) -> bool:
         """Whether an item that wants some names can join it."""
         late = any(f"{layer}(" in s for layer in self.missed for s in item.statements)
         return wanted <= self.available | self.defines and not late
+
+    def type_of(self, name: str) -> str:
+        return "list[Tensor]" if name in self.lists else "Tensor"
+
+    @property
+    def doc(self) -> str:
+        clock, loop = self.place
+        if loop == ONCE:
+            return "What does not depend on what is drawn: computed once."
+        what = self.name.removeprefix("_per_").partition("_every_")[0].rstrip("0123456789")
+        if clock is None:
+            return f"What is computed once per {what}."
+        every = " by ".join(map(str, clock.every))
+        return f"What is computed once per {what} of a clock that ticks every {every}."
 
     @property
     def defines(self) -> set[str]:
@@ -62,16 +87,15 @@ class Method:
         lines = [s for item in self.items for s in item.statements]
         if len(self.results) == 1:  # what a module returns is Any to a type checker
             start = f"{self.results[0]} = "
-            lines = [
-                s.replace(start, start[:-3] + ": Tensor = ", 1) if s.startswith(start) else s
-                for s in lines
-            ]
+            first = next((k for k, s in enumerate(lines) if s.startswith(start)), None)
+            if first is not None:
+                lines[first] = lines[first].replace(start, start[:-3] + ": Tensor = ", 1)
         return [*lines, f"return {', '.join(self.results)}"]
 
     @property
     def result(self) -> str:
-        types = ["Tensor"] * len(self.results)
-        return "Tensor" if len(types) == 1 else f"tuple[{', '.join(types)}]"
+        types = [self.type_of(name) for name in self.results]
+        return types[0] if len(types) == 1 else f"tuple[{', '.join(types)}]"
 
 
 @dataclass
@@ -92,11 +116,16 @@ class Arranger:
         self.items: list[Item] = []
         self.modules: dict[str, str] = {}
         self.finished: list[str] = []  # parts of an expression that are as a step evaluates them
+        self.named: dict[str, When] = {}  # parts that another clock reads, when they are evaluated
 
     def add(self, when: When | None, statements: Iterable[str], defines: Sequence[str]) -> None:
         """Statements as they are."""
-        loop = self.plan.finest if when is None or when.loop == FREE else when.loop
-        self.items.append(Item(loop, list(statements), list(defines)))
+        place: Place = (None, self.plan.finest)
+        if when is not None and when.loop != FREE:
+            place = when.clock, when.loop
+        if place[0] == FINER:
+            raise Unplanned("a block that reads a finer clock than its own")
+        self.items.append(Item(place, list(statements), list(defines)))
 
     def line(self, line: ProgramLine, statements: list[str], targets: Sequence[str]) -> None:
         """The statements of one line, marks and all."""
@@ -109,7 +138,7 @@ class Arranger:
         if when is None:  # dead: with what it reads
             words = _WORD.findall(plain(" ".join(statements)))
             whens = [w for name in words if (w := self.plan.when(self.one, name))]
-            when = max(whens, key=lambda w: w.loop, default=When(self.plan.finest))
+            when = max(whens, key=lambda w: w.pace, default=When(self.plan.finest))
         if line.use is not None and 0 <= when.loop < self.plan.finest:
             self._sees_all(line, when)
         made = [self._statement(line, when, s) for s in statements]
@@ -120,8 +149,8 @@ class Arranger:
         assert line.use is not None
         for use in self.plan.uses[id(self.one)]:
             below = f"{use.path}{line.use.attribute}."
-            for path, (source, _) in self.plan.kept.items():
-                if path.startswith(below) and len(source) > when.loop + 1:
+            for path, kept in self.plan.kept.items():
+                if path.startswith(below) and len(kept.source) > when.loop + 1:
                     raise Unplanned("a block of a coarser loop that collects a finer one")
 
     def _pair(self, line: ProgramLine) -> None:
@@ -129,7 +158,8 @@ class Arranger:
         parts = [part for code in line.pair if (part := whole(code))]
         whens = [self.plan.of_node(self.one, part.node) for part in parts]
         finest = When(self.plan.finest)
-        if all(own is None or own.loop in (FREE, finest.loop) for own in whens):
+        here = (None, finest.loop)
+        if all(w is None or w.loop == FREE or (w.clock, w.loop) == here for w in whens):
             codes = []
             for code in line.pair:
                 part = whole(code)
@@ -182,7 +212,8 @@ class Arranger:
                     for node in plan.whens
                     if any(r.source in wanted for r in plan.term.graph.nodes[node].reads)
                 }
-                found.update(plan.whens[n] for n in readers if plan.whens[n].loop != FREE)
+                others = (plan.whens[n] for n in readers if plan.whens[n].loop != FREE)
+                found.update(other.within(use.base) for other in others)
                 wanted = {n for n in readers if plan.whens[n].loop == FREE}
         return found.pop() if len(found) == 1 else When(self.plan.finest)
 
@@ -231,6 +262,7 @@ class Arranger:
             rest = code[end : match.start()] + told + code[match.end() :]
             code = code[:start] + self._token(read) + rest
         code = code.replace(PASSED, ", past=past" if when.loop >= 0 else "")
+        code = self._hold(line, when, code)
         code = self._here(line, when, code)
         return self._lengths(when, FIRST.sub(lambda m: self._first(when, m[1]), code))
 
@@ -238,20 +270,76 @@ class Arranger:
         while part := outermost(code):
             node, name, inner = part.node, part.name, part.code
             own = self.plan.of_node(self.one, node)
-            loop = when.loop if own is None or own.loop == FREE else own.loop
-            there = replace(line, node=self._node(node))
             own = own if own is not None and own.loop != FREE else when
+            loop, apart = own.loop, own.apart(when)
+            there = replace(line, node=self._node(node))
             text = self._value(there, own, inner)
-            if loop < when.loop:
+            if apart:  # read by a layer that leads from clock to clock, or held
+                self.add(own, [f"{name} = {self._finish(text)}"], [name])
+                self.named[name], text = own, name
+            elif loop < when.loop:
                 self.add(own, [f"{name} = {self._finish(text)}"], [name])
                 text = self._cut(line, when, own, there.node, name)
-            elif own is not when and self.plan.late(self.one, name, line.node, node):
+            elif (
+                own is not when
+                and not _in_window(code, part)
+                and self.plan.late(self.one, name, line.node, node)
+            ):
                 self.add(own, [f"{name} = {self._finish(text)}"], [name])
                 text = self._late(line, own, when, name, node)
             elif loop > when.loop:
                 raise Unplanned("a coarser loop that collects a finer one")
             code = code[: part.start] + self._token(text) + code[part.end :]
         return code
+
+    def _hold(self, line: ProgramLine, when: When, code: str) -> str:
+        """What repeats a slower clock of what is drawn has its newest value in a step, or cells of
+        rows that are kept."""
+        for match in reversed(list(FIRST.finditer(code))):
+            if not code.count(match[0]):
+                continue
+            start, end = argument(code, match.start())
+            names = _WORD.findall(plain(self._finish(code[start:end])))
+            found = [w for name in names if (w := self._when(name)) and w.apart(when)]
+            if not found or not code[: start - 1].endswith("repeat"):
+                continue
+            (source,), called = set(found), start - 1 - len("repeat")
+            axis = self.frame.axes.index(match[1])
+            if not holds(source, when):
+                close = match.end()
+                code = (
+                    code[:called]
+                    + self._recalled(line, source, when, code[called:close])
+                    + code[close:]
+                )
+                return code
+            if axis <= source.loop:
+                told = f"held{code[start - 1 : match.start()]}, past=past"
+                code = code[:called] + told + code[match.end() :]
+        return code
+
+    def _recalled(self, line: ProgramLine, source: When, when: When, code: str) -> str:
+        """A repetition along all axes, from rows that are kept."""
+        axes = self.frame.axes
+        rates, lengths = ["1"] * len(axes), [""] * len(axes)
+        while match := FIRST.search(code + ")") if code.startswith("repeat(") else None:
+            match = list(FIRST.finditer(code))[-1]
+            start, end = argument(code, match.start())
+            _, rate, length, *_ = code[end : match.start()].split(", ")
+            rates[axes.index(match[1])], lengths[axes.index(match[1])] = rate, length
+            code = code[start:end]
+        attribute = f"{line.name}_repeated"
+        lengths = [n or f"{code}.shape[{k}]" for k, n in enumerate(lengths, start=1)]
+        self.modules[f"self.{attribute}"] = f"Repeated({', '.join(rates)})"
+        assert source.clock is not None
+        for use in self.plan.uses[id(self.one)]:
+            clock = source.clock.outside(use.base)
+            self.plan.kept[use.path + attribute] = Keeping(source.offset, when.offset, clock)
+        return self._token(f"self.{attribute}({code}, {', '.join(lengths)}, past=past")
+
+    def _when(self, name: str) -> When | None:
+        """When what a name stands for is evaluated."""
+        return self.named.get(name) or self.plan.when(self.one, name)
 
     def _token(self, code: str) -> str:
         self.finished.append(code)
@@ -281,6 +369,8 @@ class Arranger:
                 return name
             own = self.plan.when(self.one, name)
             nodes = self.plan.nodes(self.one, name)
+            if own is not None and own.apart(when):
+                return name
             if own is not None and own.loop >= when.loop and line.node >= 0:
                 length = code.startswith(".shape", match.end())
                 return name if length else self._late(line, own, when, name)
@@ -302,8 +392,8 @@ class Arranger:
         grid = tuple((axis, 1) for axis in self.frame.axes)
         features = self.plan.term.infos[late[0][1]].features
         self.modules[f"self.{attribute}"] = shift_module(grid, (), features=features)
-        for path, node, source, output in late:
-            self.plan.keep(path + attribute, node, (source, output))
+        for path, node, kept in late:
+            self.plan.keep(path + attribute, node, kept)
         if own.loop > when.loop:
             self.add(own, [f"keep(self.{attribute}, {name}, past)"], [])
         # Its cache moves on with each call: one statement, however often the line reads the name.
@@ -315,7 +405,8 @@ class Arranger:
     def _cut(self, line: ProgramLine, when: When, own: When, node: int, name: str) -> str:
         infos, axes = self.plan.term.infos, self.frame.axes
         info = infos[node]
-        slower = any(stride != 1 for axis, stride in info.grid if axis in axes)
+        every = dict(infos[line.node].grid) if line.node >= 0 else {}
+        slower = any(s != every.get(axis, 1) for axis, s in info.grid if axis in axes)
         dims = {
             place + int(info.batched): axes.index(axis)
             for place, (axis, _) in enumerate(info.grid)
@@ -365,14 +456,14 @@ class Arranger:
 
     def _keep_finer(self, when: When, code: str, argument: str) -> None:
         """A layer of a coarser loop whose input a finer one computes: keep that as it comes."""
-        if when.loop == self.plan.finest or when.loop < 0:
+        if when.loop < 0:
             return
         called = re.search(r"self\.[\w.\[\]\"]+$", code)
         assert called is not None
         finer = [
             own
             for name in _WORD.findall(plain(argument))
-            if (own := self.plan.when(self.one, name)) and own.loop > when.loop
+            if (own := self._when(name)) and own.pace > when.pace
         ]
         if finer:
             if "past=past" in argument:
@@ -385,19 +476,20 @@ class Arranger:
         names = available | {name for item in self.items for name in item.defines}
         main: list[Item | Method] = []
         methods: list[Method] = []
-        current: dict[int, Method] = {}
+        current: dict[Place, Method] = {}
         for item in self.items:
             for method in current.values():  # it is called before these keep anything
                 method.missed.update(layer for s in item.statements for layer in _KEEP.findall(s))
-            if item.loop == self.plan.finest:
+            if item.place == (None, self.plan.finest):
                 main.append(item)
             else:
-                found = current.get(item.loop)
+                found = current.get(item.place)
                 wanted = item.words & names - set(item.defines)
                 if found is None or not found.takes(item, wanted):
-                    same = sum(m.loop == item.loop for m in methods)
-                    title = self._title(item.loop) + (str(same + 1) if same else "")
-                    found = current[item.loop] = Method(title, item.loop, [], set(available))
+                    title = self._title(*item.place)
+                    same = sum(m.place == item.place for m in methods)
+                    title += str(same + 1) if same else ""
+                    found = current[item.place] = Method(title, item.place, [], set(available))
                     methods.append(found)
                     main.append(found)
                 found.items.append(item)
@@ -410,9 +502,13 @@ class Arranger:
                 part.arguments = sorted((words & names) - part.defines)
             else:
                 outside |= words
+        lists = {name for item in self.items for name in item.lists}
         for method in methods:
+            method.lists = lists
             others = set().union(*(set(m.arguments) for m in methods if m is not method))
             method.results = sorted(method.defines & (outside | others))
+            if not method.results and any("keep(" in s for i in method.items for s in i.statements):
+                method.results = method.arguments[:1]  # it has no values, but it has to be called
         statements: list[str] = []
         for part in main:
             if isinstance(part, Item):
@@ -421,12 +517,29 @@ class Arranger:
                 call = ", ".join([f"self.{part.name}", *part.arguments])
                 key = f'self._place + "{part.name}"'
                 left = ", ".join(part.results)
-                statements.append(f"{left} = settled(past, {part.loop}, {key}, {call})")
+                clock, loop = part.place
+                state = "past" if clock is None else f"slower(past, {_clock_text(clock)})"
+                target = f"{left} = " if part.defines & set(part.results) else ""
+                statements.append(f"{target}settled({state}, {loop}, {key}, {call})")
         modules = [f"{target} = {made}" for target, made in self.modules.items()]
         return Arranged(statements, [m for m in methods if m.results], modules)
 
-    def _title(self, loop: int) -> str:
+    def _title(self, clock: Clock | None, loop: int) -> str:
         axes = self.frame.axes
         if loop == ONCE:
             return "_given"
-        return "_per_position" if loop == len(axes) - 1 else f"_per_{axes[loop]}"
+        of = "position" if loop == len(axes) - 1 else axes[loop]
+        every = () if clock is None else (*clock.every, *filter(None, clock.ahead))
+        return "_".join([f"_per_{of}", *(["every"] if every else []), *map(str, every)])
+
+
+def _in_window(code: str, part: Part) -> bool:
+    """Whether a part is what a layer reads whose cache knows where that stands."""
+    spans = [argument(code, match.start()) for match in KEPT.finditer(code)]
+    return any(start <= part.start and part.end <= end for start, end in spans)
+
+
+def _clock_text(clock: Clock) -> str:
+    """The arguments that name a clock."""
+    every, ahead = (tuple_text([str(n) for n in ns]) for ns in (clock.every, clock.ahead))
+    return f"{every}, {ahead}" if any(clock.ahead) else every

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from arspec.names import class_name, local
@@ -49,12 +50,19 @@ class BlockClass:
 
 
 def classes_of(
-    root: Instance, exports: dict[str, set[str]], taken: set[str], variables: list[str]
+    root: Instance,
+    exports: dict[str, set[str]],
+    taken: set[str],
+    variables: list[str],
+    kinds: Mapping[int, object] | None = None,
 ) -> list[BlockClass]:
-    """The classes, each after those that it uses; the last one is the model's own body."""
+    """The classes, each after those that it uses; the last one is the model's own body.
+
+    `kinds`: by the id of an instance what it has to agree in with the others of its class.
+    """
     found: dict[object, BlockClass] = {}
     by_instance: dict[int, BlockClass] = {}
-    _group(root, exports, found, by_instance)
+    _group(root, exports, kinds or {}, found, by_instance)
     classes = list(found.values())
     _name(classes[:-1], taken)
     for one in reversed(classes):  # users before what they use: holes are filled downwards
@@ -67,6 +75,7 @@ def classes_of(
 def _group(
     instance: Instance,
     exports: dict[str, set[str]],
+    apart: Mapping[int, object],
     found: dict[object, BlockClass],
     by_instance: dict[int, BlockClass],
 ) -> BlockClass:
@@ -80,7 +89,7 @@ def _group(
             continue
         kinds = []
         for call in line.use.calls:
-            child = _group(call.instance, exports, found, by_instance)
+            child = _group(call.instance, exports, apart, found, by_instance)
             kinds.append((id(child), tuple(call.widths.items())))
             children[line.use.attribute] = child
         use, first = line.use, line.use.calls[0]
@@ -98,7 +107,8 @@ def _group(
                 line.modules,
             )
         )
-    key = (instance.block, instance.numbers, instance.inputs, instance.outputs, tuple(lines))
+    kind = apart.get(id(instance))
+    key = (instance.block, instance.numbers, instance.inputs, instance.outputs, kind, *lines)
     if key not in found:
         names = exports.get(instance.block, set())
         order = [*instance.inputs, *(t for line in instance.lines for t in line.targets)]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ from arspec.model import Declared, Model, TermModel
 from arspec.names import class_name, local
 from arspec.program import Missing, ProgramLine, UseLine
 from arspec.source import plain as plain_tree
-from arspec.stepping import ONCE, Plan, Unplanned, plan, schedule_text
+from arspec.stepping import Plan, Unplanned, clocks_text, loops, plan, schedule_text
 from arspec.summary import summary
 from arspec.values import tuple_text
 
@@ -67,10 +67,17 @@ def emit(model: Model, proof: Proof) -> str:
     variables = [
         code for name in model.variables for code in (local(name), f"{local(name)}_one_hot")
     ]
-    classes = classes_of(term.root, dict(term.exports), reserved, variables)
-    _refuse(model, _uneven(classes))
-    defer_sums(classes)
-    context = _stepped(model, term, classes, proof)
+
+    def grouped(kinds: Mapping[int, object] | None = None) -> list[BlockClass]:
+        classes = classes_of(term.root, dict(term.exports), reserved, variables, kinds)
+        uneven = _uneven(classes)
+        if kinds is not None and uneven:
+            raise Unplanned("repetitions in different loops")
+        _refuse(model, uneven)
+        defer_sums(classes)
+        return classes
+
+    context = _stepped(model, term, proof, grouped)
     body = _render("model.py.j2", context)
     context["constants"] = _used_constants(model, body)
     pieces = library().needed(body)
@@ -88,17 +95,20 @@ def emit(model: Model, proof: Proof) -> str:
 
 
 def _stepped(
-    model: Model, term: TermModel, classes: Sequence[BlockClass], proof: Proof
+    model: Model, term: TermModel, proof: Proof, grouped: Callable[..., list[BlockClass]]
 ) -> dict[str, Any]:
     """The context with the best sampler that there is a form for.
 
     That is a step to which conditions arrive, a step with all conditions whole from the start, or
-    a step that evaluates all positions, and to which they arrive again.
+    a step that evaluates all positions, and to which they arrive again. If uses of a block belong
+    to different loops, the classes are made anew, one for each.
     """
-    *blocks, network = classes
     come, axes = arriving(model, term), len(term.frame.axes)
 
-    def context(stepping: Plan | None, some: Mapping[str, Offset]) -> dict[str, Any]:
+    def context(
+        classes: list[BlockClass], stepping: Plan | None, some: Mapping[str, Offset]
+    ) -> dict[str, Any]:
+        *blocks, network = classes
         texts = [_block_text(model, one, stepping) for one in blocks]
         found = _context(model, term, network, proof, stepping, some)
         return {**found, "blocks": texts}
@@ -106,18 +116,19 @@ def _stepped(
     # What keeps nothing but whole slabs of fewer axes may be what has no form.
     wide = {name: o for name, o in come.items() if len(model.variables[name].grid) == axes}
     for some in {len(some): some for some in (come, wide, {})}.values():
-        with suppress(Unplanned):
-            stepping = _staged(classes, plan(model, term, classes, some))
-            return context(stepping, stepping.arriving)
-    for one in classes:
-        one.replaced.clear()
-    return context(None, come)
+        for apart in (False, True):
+            with suppress(Unplanned):
+                classes = grouped(loops(model, term, some) if apart else None)
+                stepping = _staged(classes, plan(model, term, classes, some))
+                if stepping.arriving and stepping.clocks:
+                    raise Unplanned("conditions that arrive beside slower clocks")
+                return context(classes, stepping, stepping.arriving)
+    return context(grouped(), None, come)
 
 
 def _staged(classes: Sequence[BlockClass], stepping: Plan) -> Plan:
     """Recursions that a step evaluates at several places get a function for each."""
     for one in classes:
-        one.replaced.clear()
         for line in one.first.lines:
             if places := stepping.stages.get((id(one), line.name)):
                 one.replaced[line.name] = staged(line, places)
@@ -253,12 +264,13 @@ def _method_text(method: Method, stored: Sequence[str] = ()) -> MethodText:
     statements = method.statements
     for name in stored:
         statements = [_word(name).sub(f"self.{name}", statement) for statement in statements]
-    doc = "What does not depend on what is drawn: computed once."
-    if method.loop != ONCE:
-        doc = f"What is computed once{method.name.replace('_', ' ').rstrip('0123456789')}."
-    inputs = "".join(f", {name}: Tensor" for name in method.arguments)
+    inputs = "".join(f", {name}: {method.type_of(name)}" for name in method.arguments)
     return MethodText(
-        method.name, doc, f"{inputs}, past: State | None = None", method.result, tuple(statements)
+        method.name,
+        method.doc,
+        f"{inputs}, past: State | None = None",
+        method.result,
+        tuple(statements),
     )
 
 
@@ -489,6 +501,7 @@ def _context(
         "statements": arranged.statements,
         "methods": [_method_text(method) for method in arranged.methods],
         "schedule": None if stepping is None else schedule_text(stepping),
+        "clocks": {} if stepping is None else clocks_text(stepping),
         "step_shape": _step_shape(term, target),
         "lead": 0 if stepping is None else stepping.lead,
         "distribution": term.head.distribution,

@@ -52,6 +52,15 @@ class UseLine:
     zipped: dict[str, str]  # inputs that change with the repetition: the text of their list
     carried: tuple[str, ...]  # local names of the outputs, in the block's order
 
+    def relative(self, path: str) -> UseLine:
+        """With nodes named from below `path`."""
+
+        def named(inputs: dict[str, str]) -> dict[str, str]:
+            return {name: relative(code, path) for name, code in inputs.items()}
+
+        calls = tuple(replace(call, inputs=named(call.inputs)) for call in self.calls)
+        return replace(self, calls=calls, zipped=named(self.zipped))
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -98,7 +107,8 @@ class ProgramLine:
         """With the marks in its code naming nodes from below `path`."""
         before = tuple(relative(code, path) for code in self.before)
         pair = tuple(relative(code, path) for code in self.pair)
-        return replace(self, code=relative(self.code, path), before=before, pair=pair)
+        use = None if self.use is None else self.use.relative(path)
+        return replace(self, code=relative(self.code, path), before=before, pair=pair, use=use)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -70,10 +70,14 @@ def _arrival(resolved: Resolved, node: int, bound: Bound) -> tuple[Window, ...]:
 
 
 class Planner:
-    """Chooses `due` for every cell that the head depends on, from the head backwards."""
+    """Chooses `due` for every cell that the head depends on, from the head backwards.
 
-    def __init__(self, run: Nearest, inputs: frozenset[int]) -> None:
-        self.run, self.inputs = run, inputs
+    `uniform`: one moment for all phases of a node, and slower clocks tick together where that can
+    be: with the positions whose anchors theirs are.
+    """
+
+    def __init__(self, run: Nearest, inputs: frozenset[int], uniform: bool = False) -> None:
+        self.run, self.inputs, self.uniform = run, inputs, uniform
         self.resolved, self.graph = run.resolved, run.resolved.graph
         self.unpack = run.objective.unpack
         nodes = range(len(self.graph.nodes))
@@ -137,6 +141,8 @@ class Planner:
                     if offset is not None and self.nearest[source][cell] is not None:
                         inner.append((place, (source, cell), offset))
         eager = self._coarsen(alive, inner)
+        if self.uniform:
+            self._unify(alive, eager)
         self._delay(alive, inner, eager)
         self._align(alive)
         for place in alive:
@@ -175,6 +181,22 @@ class Planner:
                     eager[source] = finer
         return eager
 
+    def _unify(self, alive: Sequence[Place], eager: dict[Place, Key]) -> None:
+        """All phases of a node at the level of the finest, as soon as the last of them is ready."""
+        for alike in self._alike(alive, eager):
+            level = max(level_of(eager[place]) for place in alike if place in eager)
+            known = [self.nearest[node][cell] for node, cell in alike]
+            latest = slab(max(key for key in known if key is not None), level)
+            eager.update(dict.fromkeys(alike, latest))
+
+    def _alike(self, places: Iterable[Place], eager: Container[Place]) -> list[list[Place]]:
+        """Those that are evaluated while drawing, by node and channel group."""
+        found: dict[Place, list[Place]] = {}
+        for node, cell in places:
+            if node not in self.inputs:
+                found.setdefault((node, cell % self.resolved.groups(node)), []).append((node, cell))
+        return [alike for alike in found.values() if any(place in eager for place in alike)]
+
     def _delay(
         self,
         alive: Sequence[Place],
@@ -191,6 +213,8 @@ class Planner:
                 for demand, offset in self._demands[place]:
                     due = min(due, _latest(demand, offset, level))
             self.due[place] = due
+        if self.uniform:
+            self._wait(alive, inner, eager)
         changed = bool(inner)
         while changed:
             changed = False
@@ -201,6 +225,43 @@ class Planner:
                 sooner = _latest(theirs, offset, level_of(eager[source]))
                 if sooner < own:
                     self.due[source], changed = sooner, True
+            changed |= self.uniform and self._level_out(alive, eager)
+
+    def _wait(
+        self,
+        alive: Sequence[Place],
+        inner: Sequence[tuple[Place, Place, Key]],
+        eager: dict[Place, Key],
+    ) -> None:
+        """A slower clock ticks with a position of its own: later or, if one cannot wait, sooner."""
+        self._level_out(alive, eager)
+        for alike in () if inner else self._alike(alive, eager):
+            due, level = self.due[alike[0]], level_of(eager[alike[0]])
+            stride = self.graph.nodes[alike[0][0]].strides[level : level + 1]
+            if due is None or not stride or stride[0] < 2:
+                continue
+            by = (-due[level] - 1) % stride[0]
+            later, sooner = (
+                (*due[:level], due[level] + wait, *due[level + 1 :])
+                for wait in (by, by - stride[0])
+            )
+            demands = [demand for place in alike for demand in self._demands[place]]
+            if all(later <= _latest(demand, offset, level) for demand, offset in demands):
+                self.due.update(dict.fromkeys(alike, later))
+            elif sooner >= eager[alike[0]]:
+                self.due.update(dict.fromkeys(alike, sooner))
+
+    def _level_out(self, alive: Sequence[Place], eager: dict[Place, Key]) -> bool:
+        """One moment for all phases, the earliest of them; whether that changed any."""
+        changed = False
+        for alike in self._alike(alive, eager):
+            dues = [due for place in alike if (due := self.due[place]) is not None]
+            earliest = min(dues)
+            if earliest < eager[alike[0]]:
+                raise ValueError("no moment suits all phases of a node")
+            changed |= any(due != earliest for due in dues)
+            self.due.update(dict.fromkeys(alike, earliest))
+        return changed
 
     def _align(self, alive: Sequence[Place]) -> None:
         """The first channel opens when its position does: say it as the other channels do."""

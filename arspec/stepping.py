@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf
+from math import inf, prod
 
 from arspec.classes import BlockClass
 from arspec.graph import PAST, Read, Stencil, Sweep
@@ -35,24 +35,102 @@ class Unplanned(Exception):
 
 
 @dataclass(frozen=True)
+class Clock:
+    """A slower clock: number i ticks at position ``every * i - ahead``, per axis."""
+
+    every: Offset
+    ahead: Offset
+
+    def within(self, base: Clock) -> Clock:
+        """The same, counted in ticks of a finer clock."""
+        pairs = list(zip(self.every, base.every, strict=True))
+        leads = [a - b for a, b in zip(self.ahead, base.ahead, strict=True)]
+        if any(e % b for e, b in pairs) or any(
+            a % b for a, (_, b) in zip(leads, pairs, strict=True)
+        ):
+            raise Unplanned("clocks that tick apart")
+        every = tuple(e // b for e, b in pairs)
+        return Clock(every, tuple(a // b for a, (_, b) in zip(leads, pairs, strict=True)))
+
+    def outside(self, base: Clock | None) -> Clock:
+        """The same, counted in positions drawn, if it was in ticks of a finer clock."""
+        if base is None:
+            return self
+        every = tuple(e * b for e, b in zip(self.every, base.every, strict=True))
+        ahead = zip(self.ahead, base.every, base.ahead, strict=True)
+        return Clock(every, tuple(a * b + c for a, b, c in ahead))
+
+
+FINER = Clock((), ())
+"""Seen from a block that is called at the ticks of one: every position."""
+
+
+@dataclass(frozen=True)
 class When:
-    """When a node is evaluated: its loop (`ONCE`, `FREE`) and where it stands then."""
+    """When a node is evaluated: its loop (`ONCE`, `FREE`) and where it stands then.
+
+    `clock`: the slower one whose ticks these are loops over, None for every position drawn. The
+    offset is in positions of the node's own.
+    """
 
     loop: int
     offset: Offset = ()
+    clock: Clock | None = None
+
+    @property
+    def pace(self) -> tuple[int, int]:
+        """The larger, the more often it is evaluated."""
+        return -prod(self.clock.every if self.clock else ()), self.loop
+
+    @property
+    def lead(self) -> Offset:
+        """How far ahead of the position drawn it stands, in positions of what is drawn."""
+        if self.clock is None:
+            return self.offset
+        paired = zip(self.offset, self.clock.every, self.clock.ahead, strict=False)
+        return tuple(o * every + ahead for o, every, ahead in paired)
+
+    def apart(self, other: When) -> bool:
+        """Whether both are evaluated while drawing, at ticks of different clocks."""
+        return self.loop >= 0 and other.loop >= 0 and self.clock != other.clock
+
+    def within(self, base: Clock | None) -> When:
+        """The same, seen from a block that is called at every tick of a clock."""
+        if self.loop < 0 or base is None:
+            return self
+        if self.clock is None:
+            return replace(self, clock=FINER)
+        inner = None if self.clock == base else self.clock.within(base)
+        return replace(self, clock=inner)
 
 
 @dataclass(frozen=True)
 class Use:
-    """One use of a block: the path of its lines, and the nodes that its names stand for."""
+    """One use of a block: the path of its lines, and the nodes that its names stand for.
+
+    `base`: the finest clock of what it computes and reads, at every tick of which it is called.
+    """
 
     path: str
     nodes: dict[str, int | None]
+    base: Clock | None = None
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Of a layer that keeps something: where its newest input and output stand.
+
+    `clock`: that of its input, where it keeps it.
+    """
+
+    source: Offset
+    output: Offset
+    clock: Clock | None = None
 
 
 @dataclass
 class Plan:
-    """`kept`: for every layer that keeps something, where its newest input and output stand.
+    """`kept`: what every layer keeps, by its path.
 
     `layouts`: of some of them the channels of the features of its input, as a text. `stages`: by
     class and line, where the lines of a recursion by equation stand if not at one place.
@@ -65,7 +143,7 @@ class Plan:
     arriving: dict[str, Offset]  # the conditions among them that come with the steps
     whens: dict[int, When] = field(default_factory=dict)
     uses: dict[int, list[Use]] = field(default_factory=dict)  # by class
-    kept: dict[str, tuple[Offset, Offset]] = field(default_factory=dict)
+    kept: dict[str, Keeping] = field(default_factory=dict)
     layouts: dict[str, str] = field(default_factory=dict)
     stages: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
@@ -76,8 +154,14 @@ class Plan:
     @property
     def lead(self) -> int:
         """How far ahead of the position drawn anything is evaluated."""
-        found = [when.offset[0] for when in self.whens.values() if when.offset]
+        found = [when.lead[0] for when in self.whens.values() if when.offset]
         return max([0, *found])
+
+    @property
+    def clocks(self) -> list[Clock]:
+        """All slower clocks, the finest first."""
+        found = {when.clock for when in self.whens.values() if when.clock is not None}
+        return sorted(found, key=lambda clock: (prod(clock.every), clock.every, clock.ahead))
 
     def drawn(self, one: BlockClass) -> bool:
         """Whether anything in a class depends on what is drawn, in any of its uses."""
@@ -90,7 +174,11 @@ class Plan:
 
     def when(self, one: BlockClass, name: str) -> When | None:
         """When the value of a name is evaluated, in all uses of its class; None if dead."""
-        found = {self.whens[n] for n in self.nodes(one, name) if n in self.whens}
+        found = {
+            self.whens[node].within(use.base)
+            for use in self.uses[id(one)]
+            if (node := use.nodes.get(name)) in self.whens
+        }
         return self._one(found, name)
 
     def nodes(self, one: BlockClass, name: str) -> list[int]:
@@ -99,15 +187,18 @@ class Plan:
 
     def of_node(self, one: BlockClass, relative: str) -> When | None:
         """The same for the node of that name below each use."""
-        names = [use.path + relative for use in self.uses[id(one)]]
-        found = {self.whens[self.ids[n]] for n in names if self.ids.get(n) in self.whens}
+        found = {
+            self.whens[node].within(use.base)
+            for use in self.uses[id(one)]
+            if (node := self.ids.get(use.path + relative)) in self.whens
+        }
         return self._one(found, relative)
 
-    def keep(self, module: str, source: int, places: tuple[Offset, Offset]) -> None:
+    def keep(self, module: str, source: int, places: Keeping) -> None:
         """Note where a layer that keeps values of a node stands, and what it has to be told."""
         self.kept[module] = places
         features, channels = self.term.infos[source].features, self.term.graph.channels
-        single = max(map(len, places)) > len(self.term.graph.axes)
+        single = max(map(len, (places.source, places.output))) > len(self.term.graph.axes)
         if features.runs is not None and single:
             plain = features.runs == channel_runs(features.width, channels)
             if not plain or features.width % channels:
@@ -115,15 +206,15 @@ class Plan:
 
     def _one(self, found: set[When], name: str) -> When | None:
         drawn = {when for when in found if when.loop >= 0}
-        if len({when.loop for when in drawn}) > 1:
+        if len({(when.loop, when.clock) for when in drawn}) > 1:
             raise Unplanned(f"`{name}` belongs to different loops")
         if len(drawn) > 1:  # a stack whose layers look ahead: each has an offset of its own
-            return When(drawn.pop().loop, ())
+            return replace(drawn.pop(), offset=())
         return next(iter(drawn or found), None)
 
     def late(
         self, one: BlockClass, name: str, node: int, part: str | None = None
-    ) -> list[tuple[str, int, Offset, Offset]]:
+    ) -> list[tuple[str, int, Keeping]]:
         """Per use the node of a name, or the node `part` of a line, where it stands and where the
         node that reads it does, unless that is at the same place."""
         relative = self.term.graph.nodes[node].name.removeprefix(one.first.path)
@@ -133,11 +224,12 @@ class Plan:
             reader = self._reader(use.path + relative, source)
             if source in self.whens and source is not None and reader is not None:
                 theirs, mine = self.whens[source], self.whens[reader]
-                if theirs.loop >= mine.loop >= 0:
-                    found.append((use.path, source, theirs.offset, mine.offset))
-                    if theirs.offset != mine.offset:
+                if theirs.loop >= mine.loop >= 0 and theirs.clock == mine.clock:
+                    places = Keeping(theirs.offset, mine.offset, theirs.clock)
+                    found.append((use.path, source, places))
+                    if places.source != places.output:
                         self.check_grid(source)
-        return found if any(a != b for *_, a, b in found) else []
+        return found if any(kept.source != kept.output for *_, kept in found) else []
 
     def check_grid(self, node: int) -> None:
         """What caches keep of a node lies on the whole grid."""
@@ -162,17 +254,31 @@ class Plan:
             own = f"{use.path}{line.name}"
             for name in self._below(own, line.use is not None):
                 if self.ids[name] in self.whens and name.removeprefix(use.path) not in apart:
-                    found.add(self.whens[self.ids[name]])
-        loops = {when.loop for when in found if when.loop >= 0}
+                    found.add(self.whens[self.ids[name]].within(use.base))
+        loops = {(when.loop, when.clock) for when in found if when.loop >= 0}
         if line.use is not None and loops:
-            return When(max(loops))
+            return When(max(loop for loop, _ in loops), clock=self._called(one, line))
         if len(loops) > 1:
             raise Unplanned(f"`{line.name}` belongs to different loops")
         main = {when for when in found if when.loop >= 0} or found
         if len(main) > 1:
             once = {when.loop for when in main} == {ONCE, FREE}
-            return When(ONCE) if once else When(max(w.loop for w in main), ())
+            return When(ONCE) if once else replace(next(iter(main)), offset=())
         return next(iter(main), None)
+
+    def _called(self, one: BlockClass, line: ProgramLine) -> Clock | None:
+        """At which clock's ticks a block is called, seen from the one that calls it."""
+        assert line.use is not None
+        child = one.children[line.use.attribute]
+        found = {
+            When(0, clock=inner.base).within(use.base).clock
+            for use in self.uses[id(one)]
+            for inner in self.uses[id(child)]
+            if inner.path.startswith(f"{use.path}{line.use.attribute}.")
+        }
+        if len(found) > 1:
+            raise Unplanned("a block that is called at ticks of different clocks")
+        return next(iter(found), None)
 
     def _below(self, own: str, block: bool) -> Iterator[str]:
         if own in self.ids and not block:
@@ -189,6 +295,55 @@ class Plan:
         return tree
 
 
+def _moments(model: Model, term: TermModel, arriving: Mapping[str, Offset]) -> Plan:
+    """When every node is evaluated. `arriving`: the conditions that come with the steps."""
+    graph, names = term.graph, list(model.variables)
+    if not graph.raster or term.delayed:
+        raise Unplanned("an order that is not the raster")
+    limited = {graph.target, *(names.index(name) for name in arriving)}
+    bounds = {node: bound for node, bound in graph.bounds.items() if node in limited}
+    try:
+        made = schedule(replace(graph, bounds=bounds), uniform=True)
+    except ValueError as reason:
+        raise Unplanned(str(reason)) from reason
+    come = {k: o for k, o in arriving.items() if made.entries_of(names.index(k))}
+    result = Plan(term, made, len(made.levels) - 1, len(names), come)
+    result.ids = {node.name: i for i, node in enumerate(graph.nodes)}
+    # Those that stood in for later lines of a recursion have the names of these, and are dead.
+    live = {node.name: i for i, node in enumerate(graph.nodes) if made.entries_of(i)}
+    result.ids.update(live)
+    twice = sum(bool(made.entries_of(i)) for i in range(len(graph.nodes))) != len(live)
+    if twice:
+        raise Unplanned("nodes of the same name")
+    _settle_whens(result)
+    return result
+
+
+def loops(model: Model, term: TermModel, arriving: Mapping[str, Offset]) -> dict[int, object]:
+    """By the id of an instance the loops that its lines belong to, in all of its uses."""
+    result = _moments(model, term, arriving)
+    found: dict[int, set[object]] = {}
+
+    def visit(instance: Instance, path: str) -> None:
+        base = _base(result, path)
+        names = result._below(path.removesuffix("."), True) if path else ()
+        whens = {name: result.whens.get(result.ids[name]) for name in names}
+        found.setdefault(id(instance), set()).add(
+            tuple(
+                (name.removeprefix(path), seen.loop, seen.clock)
+                for name, when in whens.items()
+                if when is not None and when.loop >= 0 and (seen := when.within(base))
+            )
+        )
+        for use in (line.use for line in instance.lines if line.use is not None):
+            for k, call in enumerate(use.calls):
+                at = f"{path}{use.attribute}." + (f"{k}." if use.repeat is not None else "")
+                visit(call.instance, at)
+
+    visit(term.root, "")
+    return {instance: frozenset(kinds) for instance, kinds in found.items()}
+
+
 def plan(
     model: Model,
     term: TermModel,
@@ -200,25 +355,8 @@ def plan(
     `arriving`: the conditions that come with the steps, as in `arspec.arriving`; the others are
     there from the start.
     """
+    result = _moments(model, term, arriving or {})
     graph, names = term.graph, list(model.variables)
-    if not graph.raster or term.delayed:
-        raise Unplanned("an order that is not the raster")
-    limited = {graph.target, *(names.index(name) for name in arriving or {})}
-    bounds = {node: bound for node, bound in graph.bounds.items() if node in limited}
-    try:
-        made = schedule(replace(graph, bounds=bounds))
-    except ValueError as leak:
-        raise Unplanned("a model that is not causal") from leak
-    come = {k: o for k, o in (arriving or {}).items() if made.entries_of(names.index(k))}
-    result = Plan(term, made, len(made.levels) - 1, len(names), come)
-    result.ids = {node.name: i for i, node in enumerate(graph.nodes)}
-    # Those that stood in for later lines of a recursion have the names of these, and are dead.
-    live = {node.name: i for i, node in enumerate(graph.nodes) if made.entries_of(i)}
-    result.ids.update(live)
-    twice = sum(bool(made.entries_of(i)) for i in range(len(graph.nodes))) != len(live)
-    if twice:
-        raise Unplanned("nodes of the same name")
-    _settle_whens(result)
     head = result.whens[graph.head]
     if any(head.offset):
         raise Unplanned("a head that stands elsewhere than the position drawn")
@@ -248,6 +386,7 @@ def _settle_whens(result: Plan) -> None:
     _as_scheduled(result)
     _as_fine_as_read(result)
     _faster_clocks(result)
+    _with_what_they_repeat(result)
 
 
 def _as_scheduled(result: Plan) -> None:
@@ -275,19 +414,13 @@ def _as_scheduled(result: Plan) -> None:
             continue
         if len(dues) > 1 or None in dues:
             raise Unplanned("phases")
-        (due,) = dues
-        assert due is not None
-        loop = entries[0].level
+        (due,) = finite
         values = [-int(d) for d in due if d != inf]
         values[-1] -= 1
-        if loop > 0 and (any(values[:-1]) or values[-1] not in (0, -1)):
-            raise Unplanned("a node that is evaluated far from the position drawn")
-        whole = not graph.nodes[i].grouped and i != graph.target
-        if loop == len(graph.axes) and whole:
+        level = entries[0].level
+        if level == len(graph.axes) and not graph.nodes[i].grouped and i != graph.target:
             raise Unplanned("whole positions in the loop of their channels")
-        result.whens[i] = When(loop, tuple(values))
-        if any(s not in (0, 1) for s in graph.nodes[i].strides):
-            raise Unplanned("strides")
+        result.whens[i] = _moment(level, tuple(values), graph.nodes[i].strides)
     for i, when in result.whens.items():
         for read in graph.nodes[i].reads:
             if read.source not in result.whens:
@@ -297,12 +430,29 @@ def _as_scheduled(result: Plan) -> None:
                 raise Unplanned("a coarser loop that collects a finer one")
 
 
+def _moment(loop: int, lead: Offset, strides: Offset) -> When:
+    """What stands that far ahead of the position drawn, by the clock that its strides are."""
+    every = tuple(max(stride, 1) for stride in strides)
+    if max(every) == 1:
+        if loop > 0 and (any(lead[:-1]) or lead[-1] not in (0, -1)):
+            raise Unplanned("a node that is evaluated far from the position drawn")
+        return When(loop, lead)
+    if loop not in (0, len(every) - 1):
+        raise Unplanned("a slower clock in a loop between others")
+    rows = max((1, *every[:-1])) > 1  # then the last of a row cannot wait for the next one
+    if loop > 0 and (any(lead[:-1]) or lead[-1] not in ((0,) if rows else (0, -every[-1]))):
+        raise Unplanned("a slower clock that is evaluated far from the position drawn")
+    offset, ahead = zip(*(divmod(by, e) for by, e in zip(lead, every, strict=False)), strict=True)
+    return When(loop, offset, Clock(every, (*ahead, *(0,) * (len(every) - len(ahead)))))
+
+
 def _as_fine_as_read(result: Plan) -> None:
     """What combines finer values is as fine as they are."""
     graph = result.term.graph
     for i, when in result.whens.items():
         reads = [(r, result.whens[r.source]) for r in graph.nodes[i].reads]
-        finer = max((s for _, s in reads), key=lambda s: s.loop, default=when)
+        beside = [s for _, s in reads if not s.apart(when)]
+        finer = max(beside, key=lambda s: s.loop, default=when)
         apart = any(_windowed(r) for r, s in reads if s.loop >= 0) or _complete(when)
         if 0 <= when.loop < finer.loop and i != graph.target and not apart:
             result.whens[i] = finer
@@ -321,6 +471,37 @@ def _faster_clocks(result: Plan) -> None:
         drawn = readers.get(i) and all(result.whens[r].loop >= 0 for r in readers[i])
         if when.loop == ONCE and faster and drawn:
             result.whens[i] = When(FREE)
+
+
+def _with_what_they_repeat(result: Plan) -> None:
+    """What repeats a slower clock stands where that stands, which is there or farther on."""
+    graph = result.term.graph
+    for i, when in result.whens.items():
+        for read in graph.nodes[i].reads:
+            source = result.whens[read.source]
+            late = source.apart(when) and _repeats(read) and not holds(source, when)
+            if late and source.loop == when.loop == 0:
+                strides = graph.nodes[i].strides
+                result.whens[i] = _moment(when.loop, source.lead, strides)
+
+
+def _repeats(read: Read) -> bool:
+    """Whether it takes each position of a slower clock for several of its own."""
+    reach = read.reach
+    return isinstance(reach, Stencil) and max(reach.up) > 1 and not reach.transposed
+
+
+def holds(source: When, when: When) -> bool:
+    """Whether the newest of a slower clock is what its repetition reads.
+
+    That is the slab of its loop that was evaluated last; of an earlier row it is not.
+    """
+    assert source.clock is not None
+    every = when.clock.every if when.clock else (1,) * len(source.clock.every)
+    rows = zip(source.clock.every[: source.loop], every, strict=False)
+    beyond = [a - b for a, b in zip(source.lead, when.lead, strict=False)]
+    near = all(0 <= by < step for by, step in zip(beyond, every, strict=False))
+    return near and source.loop <= when.loop and all(theirs == own for theirs, own in rows)
 
 
 def _by_channel(result: Plan, node: int, dues: set[Key]) -> When:
@@ -447,13 +628,30 @@ def _visit(
         for name, members in exported.items():
             nodes[f"{use.attribute}_{name}"] = members[-1]
     nodes.update(outside)
-    result.uses.setdefault(id(one), []).append(Use(path, nodes))
+    result.uses.setdefault(id(one), []).append(Use(path, nodes, _base(result, path)))
     return nodes
+
+
+def _base(result: Plan, path: str) -> Clock | None:
+    """The finest clock of what a use of a block computes, and of what that reads."""
+    if not path:
+        return None
+    reads = result.term.graph.nodes
+    own = {result.ids[name] for name in result._below(path.removesuffix("."), True)}
+    own &= result.whens.keys()
+    own |= {read.source for node in own for read in reads[node].reads}
+    found = [result.whens[node] for node in own if result.whens[node].loop >= 0]
+    return max(found, key=lambda when: when.pace).clock if found else None
 
 
 def _complete(when: When) -> bool:
     """Whether an earlier round of the node's loop is meant, all of which is there."""
     return bool(when.offset) and when.offset < (0,) * len(when.offset)
+
+
+def _rated(read: Read) -> bool:
+    """Whether it leads from one clock to another."""
+    return isinstance(read.reach, Stencil) and max(*read.reach.up, *read.reach.down) > 1
 
 
 def _windowed(read: Read) -> bool:
@@ -494,12 +692,15 @@ def _keep(
         if result.whens[reads[wide[0]].source].loop < channels:
             raise Unplanned("channels of a slab that are there all at once")
     sources = {result.whens[reads[k].source] for k in wide}
+    across = any(_rated(reads[k]) for k in wide)
     if len(sources) != 1:
         raise Unplanned("a window over nodes that stand at different places")
     (source,) = sources
     if source.loop < 0:
         raise Unplanned("a window over what is there from the start")
     result.check_grid(reads[wide[0]].source)
+    if source.apart(when) and not across:
+        raise Unplanned("clocks that tick apart")
     sweep = reads[wide[0]].reach
     if isinstance(sweep, Sweep):  # the query stands where the keys end
         tight = (*when.offset[:-1], when.offset[-1] - 1)
@@ -507,7 +708,7 @@ def _keep(
         if source.offset != when.offset and not (strict and source.offset == tight):
             raise Unplanned("attention over a node that stands elsewhere")
     windows.update((node, k) for k in wide)
-    places = source.offset, when.offset
+    places = Keeping(source.offset, when.offset, source.clock)
     if it.grouped and it.operations:
         result.kept[module] = places  # what is masked by channels knows the layout of its input
     else:
@@ -526,6 +727,8 @@ def _keep_recursion(
         return
     if {when.loop for when in found} != {0}:
         raise Unplanned("a recursion whose channels are drawn one after another")
+    if len({when.clock for when in found}) > 1:
+        raise Unplanned("a recursion whose lines belong to different clocks")
     places = []
     for names in own:
         offsets = {whens[node].offset for name in names if (node := result.ids[name]) in whens}
@@ -542,7 +745,8 @@ def _keep_recursion(
             elif source.loop == when.loop and source != when and not _windowed(read):
                 raise Unplanned("a recursion over what stands elsewhere")
     attribute = f"{line.targets[-1]}_recursion"
-    result.kept[use.path + attribute] = (min(places),), (max(places),)
+    clock = next(iter(found)).clock
+    result.kept[use.path + attribute] = Keeping((min(places),), (max(places),), clock)
     windows |= result.cycles
 
 
@@ -555,6 +759,9 @@ def _check_recurrence(result: Plan, node: int) -> None:
     """What keeps its own states has all axes of what is drawn."""
     if [axis for axis, _ in result.term.infos[node].grid] != list(result.term.frame.axes):
         raise Unplanned("a recurrence along some of the axes")
+    when, source = result.whens[node], result.whens[result.term.graph.nodes[node].reads[0].source]
+    if when.clock != source.clock or (when.clock and len(result.term.frame.axes) > 1):
+        raise Unplanned("a recurrence on a slower clock of a grid, or on another than its input")
 
 
 def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
@@ -571,6 +778,10 @@ def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
                 continue
             if _windowed(read):
                 raise Unplanned("a window without a cache")
+            if source.apart(when):
+                if _repeats(read) and (holds(source, when) or _recalls(source, when)):
+                    continue
+                raise Unplanned("nodes that stand at different places")
             if source.loop > when.loop:
                 if _complete(when):
                     continue  # a finished slab, collected as it comes
@@ -581,19 +792,30 @@ def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
                 raise Unplanned("nodes that stand at different places")
 
 
-def schedule_text(plan: Plan) -> dict[str, str]:
-    """What every layer keeps: its path, and where its newest input and output stand.
+def _recalls(source: When, when: When) -> bool:
+    """Whether rows of a slower clock can be kept for what repeats them position by position."""
+    return len(when.offset) > 1 and not any(source.lead) and not any(when.lead)
+
+
+def schedule_text(plan: Plan, clock: Clock | None = None) -> dict[str, str]:
+    """What every layer keeps of a clock: its path, and where its newest input and output stand.
 
     Repetitions that agree share an entry, `layers.*.conv`.
     """
     groups: dict[str, dict[str, str]] = {}
-    for path, (source, output) in plan.kept.items():
-        layout = f", {plan.layouts[path]}" if path in plan.layouts else ""
-        pattern = re.sub(r"(?<=\.)\d+(?=\.)", "*", path)
-        groups.setdefault(pattern, {})[path] = f"{source}, {output}{layout}"
+    for path, kept in plan.kept.items():
+        if kept.clock == clock:
+            layout = f", {plan.layouts[path]}" if path in plan.layouts else ""
+            pattern = re.sub(r"(?<=\.)\d+(?=\.)", "*", path)
+            groups.setdefault(pattern, {})[path] = f"{kept.source}, {kept.output}{layout}"
     result: dict[str, str] = {}
     for pattern, members in groups.items():
         if len(set(members.values())) == 1:
             members = {pattern: next(iter(members.values()))}
         result.update(members)
     return result
+
+
+def clocks_text(plan: Plan) -> dict[str, dict[str, str]]:
+    """The same for every slower clock, by what names it."""
+    return {f"{clock.every}, {clock.ahead}": schedule_text(plan, clock) for clock in plan.clocks}

@@ -45,12 +45,11 @@ SMALL_PAPERS: dict[str, dict[str, Any]] = {
     },
     "lstm_lm": {"width": 5},
     "video_pixel_network": {"c": 3},
+    "wavenet_context": {"width": 4, "skip_width": 4, "context_width": 3},
 }  # fmt: skip
 """The params that make those published models small that have code."""
-REPLAYED: dict[str, dict[str, Any]] = {
-    "wavenet_context": {"width": 4, "skip_width": 4, "context_width": 3},
-}
-"""Those without a schedule: a slower clock of what is drawn."""
+REPLAYED: dict[str, dict[str, Any]] = {}
+"""Those without a schedule."""
 DEEP = {"pixelrnn_diagonal_bilstm", "row_lstm"}
 """Those that `test_recurrence_steps.py` tries with fewer layers."""
 NAMES = [*SMALL, *FILES, *SMALL_PAPERS]

@@ -146,8 +146,8 @@ def test_what_is_meant_to_occur_does() -> None:
     assert not missing
 
 
-def replayed(text: str) -> bool:
-    """Whether a spec has what no step is derived for: slower clocks of what is drawn, summaries."""
+def slower(text: str) -> bool:
+    """Whether a spec has slower clocks of what is drawn."""
     return re.search(r"n\d+: \{conv: .*stride|\{pool: .*of: n|deconv: .*of: n", text) is not None
 
 
@@ -163,7 +163,9 @@ def test_conditions_arrive() -> None:
 
 def test_nearly_all_have_a_derived_sampler() -> None:
     """The others draw by one forward per position, and are compared all the same."""
-    seeds = [seed for seed in range(COUNT) if not replayed(random_spec(seed, safe=True))]
-    cases = [case for seed in seeds if (case := random_case(seed)) is not None]
-    assert len(cases) > COUNT / 2
-    assert sum(case.derived for case in cases) > 0.9 * len(cases)
+    texts = [random_spec(seed, safe=True) for seed in range(COUNT)]
+    cases = [(text, this) for seed, text in enumerate(texts) if (this := random_case(seed))]
+    clocked = [this.derived for text, this in cases if slower(text)]
+    assert len(clocked) > 0.2 * COUNT
+    assert sum(clocked) > 0.92 * len(clocked)
+    assert sum(this.derived for _, this in cases) > 0.93 * len(cases)

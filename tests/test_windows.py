@@ -98,8 +98,7 @@ CASES = {
         fine: {deconv: 4, stride: 3, of: stem}
         out: back + fine
         """,
-        "BoxConv TransposedConv",
-        derived=False,
+        "StridedConv SpreadingConv",
     ),
     "strides of an image": Windows(
         "image",
@@ -109,8 +108,7 @@ CASES = {
         back: {deconv: {row: 3, col: 2}, stride: {row: 4, col: 2}}
         out: {conv: 3}
         """,
-        "BoxConv TransposedConv",
-        derived=False,
+        "GridStridedConv GridSpreadingConv",
     ),
     "pools": Windows(
         "audio",
@@ -124,8 +122,7 @@ CASES = {
         b: {up: 4, of: some(time - 1)}
         out: a + b + far + farthest
         """,
-        "max_pool mean_pool mean_so_far max_so_far",
-        derived=False,
+        "MaxPool MeanPool MeanSoFar MaxSoFar",
     ),
     "of conditions": Windows(
         "audio",

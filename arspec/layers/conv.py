@@ -17,6 +17,7 @@ from arspec.layers.site import Site
 from arspec.marks import KEEPS, first
 from arspec.values import (
     DERIVED,
+    KNOWN,
     Features,
     Grid,
     Num,
@@ -159,7 +160,9 @@ def _box_code(
     stride, groups = site.rates("stride"), site.number("groups", 1)
     arguments += _rates_text("stride", [stride[axis] for axis in axes])
     arguments += f", groups={groups.text}" if groups.value != 1 else ""
-    return _Code("BoxConv", arguments, _count(boxes))
+    slower = site.x.info.due != KNOWN and max(int(rate.value) for rate in stride.values()) > 1
+    piece = _on_grid("StridedConv", axes) if slower else "BoxConv"
+    return _Code(piece, arguments, _count(boxes))
 
 
 def _by_axis(box: Box, site: Site) -> Taps:
@@ -301,13 +304,16 @@ class Deconv(Weighted):
         missing = "a union of windows of `deconv`" if len(boxes) > 1 else None
         if not 1 <= len(grid) <= 3:
             missing = f"`deconv` over {len(grid)} axes"
+        piece, keeps = "TransposedConv", ""
+        if x.due != KNOWN:
+            piece, keeps = _on_grid("SpreadingConv", site.axes), KEEPS
         return Facts(
             grid=grid,
             features=out,
             reads=((site.x, reach),),
             due=min(x.due, DERIVED),
-            construct=f"TransposedConv({arguments})",
-            call=f"{{self}}({', '.join([site.x.code, *lengths])})",
+            construct=f"{piece}({arguments})",
+            call=f"{{self}}({', '.join([site.x.code, *lengths])}{keeps})",
             parameters=self.weights(out.width, x.features.width * cells),
             missing=missing_setting(self) or missing,
             mask=mask if mask != "none" else "",
@@ -334,6 +340,11 @@ class Up(Op):
         return Facts(grid, x.features, ((site.x, reach),), min(x.due, DERIVED), call=call)
 
 
+def _on_grid(piece: str, axes: Sequence[str]) -> str:
+    """The piece that keeps rows of what is drawn, where there are any."""
+    return f"Grid{piece}" if len(axes) > 1 else piece
+
+
 def _length_text(site: Site, axis: str, stride: Stride, own: str, rate: int) -> str:
     """The length of an axis at a stride: that of the drawn variable, rounded up."""
     if axis not in site.frame.axes or Fraction(stride).denominator != 1:
@@ -358,12 +369,15 @@ class Pool(Op):
         taps = {axis: (0, rate - 1, 1) for axis, rate in down.items()}
         reach = site.frame.stencil(site.known_axes([taps]), SAME, down)
         texts = [rates[axis].text for axis in site.axes]
+        drawn, piece = x.due != KNOWN, _on_grid(f"{self.kind.title()}Pool", site.axes)
+        call = f"{self.kind}_pool({', '.join([site.x.code, *texts])})"
         return Facts(
             grid=_scaled(x.grid, rates, slower=True),
             features=x.features,
             reads=((site.x, reach),),
             due=min(x.due, DERIVED),
-            call=f"{self.kind}_pool({', '.join([site.x.code, *texts])})",
+            construct=f"{piece}({', '.join(texts)})" if drawn else None,
+            call=f"{{self}}({site.x.code}{KEEPS})" if drawn else call,
             depends=self._depends,
         )
 
@@ -385,12 +399,15 @@ class Pool(Op):
         dims = tuple_text([str(k) for k in range(1, len(axes) + 1)])
         reduce = {"mean": "torch.mean", "max": "torch.amax"}[self.kind]
         code = site.x.code
+        drawn = so_far and x.due != KNOWN
+        call = f"{self.kind}_so_far({code})" if so_far else f"{reduce}({code}, {dims})"
         return Facts(
             grid=x.grid if so_far else (),
             features=Features.plain(Num(x.features.width, x.features.text)),
             reads=((site.x, frame.prefix(PRESENT if so_far else EVERYWHERE)),),
             due=min(x.due, DERIVED),
-            call=f"{self.kind}_so_far({code})" if so_far else f"{reduce}({code}, {dims})",
+            construct=f"{self.kind.title()}SoFar()" if drawn else None,
+            call=f"{{self}}({code}{KEEPS})" if drawn else call,
             depends=self._depends,
             missing=missing,
         )

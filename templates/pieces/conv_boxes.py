@@ -3,12 +3,15 @@
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .caches_boxes import BoxCache
+from .caches_clocks import SpreadCache, StridedTapCache
+from .caches_grids import SpreadCrossCache, StrideCrossCache
 from .initialise import fan_in_uniform_
 from .state import Offset, State
 from .windows import Taps, box
@@ -92,6 +95,22 @@ class BoxConv(nn.Module):
         return self.window(zeros_around(x, ranges))
 
 
+class StridedConv(BoxConv):
+    """The same on what is drawn, at a slower clock than that."""
+
+    def cache(self, source: Offset, output: Offset) -> Any:
+        """What a sampler keeps of x."""
+        return StridedTapCache(source, output, self)
+
+
+class GridStridedConv(BoxConv):
+    """The same on a grid."""
+
+    def cache(self, source: Offset, output: Offset) -> Any:
+        """What a sampler keeps of x."""
+        return StrideCrossCache(source, output, self)
+
+
 class TransposedConv(nn.Module):
     """Transposed convolution on (B, *axes, inputs), one to three axes; `spans` inclusive.
 
@@ -127,3 +146,26 @@ class TransposedConv(nn.Module):
         ends = zip(self.spans, lengths, strict=True)
         y = zeros_around(y.movedim(1, -1), [(-first, n - 1 - first) for (first, _), n in ends])
         return y if self.bias is None else y + self.bias
+
+
+class SpreadingConv(TransposedConv):
+    """The same on what is drawn, at a faster clock than that."""
+
+    _place: str = ""
+
+    def cache(self, source: Offset, output: Offset) -> Any:
+        """What a sampler keeps of x."""
+        return SpreadCache(source, output, self)
+
+    def forward(self, x: Tensor, *lengths: int, past: State | None = None) -> Tensor:
+        if past is not None:
+            return past.run(self, x, *lengths)
+        return super().forward(x, *lengths)
+
+
+class GridSpreadingConv(SpreadingConv):
+    """The same on a grid."""
+
+    def cache(self, source: Offset, output: Offset) -> Any:
+        """What a sampler keeps of x."""
+        return SpreadCrossCache(source, output, self)

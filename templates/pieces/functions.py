@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from .caches1d import DelayCache
 from .caches2d import ShiftCache
+from .caches_grids import RepeatCrossCache
 from .state import Offset, Place, State
 
 
@@ -87,6 +88,37 @@ def repeat(
     raise ValueError(
         f"{name}: {frames} frames cover {frames * rate} of {end} positions at {rate} each"
     )
+
+
+def held(
+    x: Tensor, rate: int, length: int, axis: int, name: str = "input", past: State | None = None
+) -> Tensor:
+    """The same of what is drawn: in a step its newest value is the one that is repeated."""
+    if past is None or past.filling:
+        return repeat(x, rate, length, axis, name)
+    return x
+
+
+class Repeated(nn.Module):
+    """The same of what is drawn position by position on a grid: x[i // rate] on all axes."""
+
+    _place: str = ""
+
+    def __init__(self, *rates: int) -> None:
+        super().__init__()
+        self.rates = rates
+
+    def cache(self, source: Offset, output: Offset) -> RepeatCrossCache:
+        """What a sampler keeps of x."""
+        return RepeatCrossCache(source, output, self)
+
+    def forward(self, x: Tensor, *lengths: int, past: State | None = None) -> Tensor:
+        """As many outputs as `lengths` says per axis."""
+        if past is not None:
+            return past.run(self, x, *lengths)
+        for axis, (rate, length) in enumerate(zip(self.rates, lengths, strict=True), start=1):
+            x = repeat(x, rate, length, axis)
+        return x
 
 
 def scale_levels(x: Tensor, levels: int, dtype: torch.dtype = torch.float32) -> Tensor:

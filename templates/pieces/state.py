@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from .tape import Tapes, compiled, replayed, tensors
 
 Offset = tuple[int, ...]
+Table = Mapping[str, Sequence[Any]]
 Result = TypeVar("Result")
 
 
@@ -136,17 +137,50 @@ class State:
         settled = [kept for _, kept in (self.closed | self.opened).values()]
         return list(tensors([self.position, own, rings, list(self.conditions.values()), settled]))
 
+    def attach(self, layers: Mapping[str, Any], schedule: Table, lead: int = 0) -> None:
+        """Set up what layers keep."""
+        for pattern, (source, output, *layout) in schedule.items():
+            form = re.compile(re.escape(pattern).replace(r"\*", r"\d+"))
+            for name in filter(form.fullmatch, layers):
+                cache: Cache = layers[name].cache(source, output)
+                cache.layout = layout[0] if layout else cache.layout
+                cache.join(self)
+                self.caches[name] = cache
+        offsets = [o for cache in self.caches.values() for o in (cache.source, cache.output)]
+        # Before the first of a row is the last of the row above: one more row behind.
+        self.lag = max([1, *((min(o[1:], default=0) < 0) - o[0] for o in offsets)])
+        if self.shape[0] is not None:
+            self.ends.add(self.shape[0] - max([lead, *(o[0] for o in offsets)]))
+        for ring in self.rings:
+            ring.build(self)
+
+    def fill(self, model: nn.Module, x: Tensor) -> None:
+        """Evaluate a prompt, and keep what is read of it later."""
+        self.filling, self.filled = True, tuple(x.shape[self.ordered - len(self.at) :])
+        model(x, **self.conditions, past=self)
+        self.filling = False
+        for cache in self.caches.values():
+            cache.ready(self)
+        for ring in self.rings:
+            ring.fill()
+
+    def slab(self, x: Tensor, loop: int, at: Offset = ()) -> Tensor:
+        """The part of (B, *axes, C) that belongs to a round of a loop, the current one."""
+        for axis, k in enumerate((at or self.at)[: loop + 1], start=1):
+            x = x.narrow(axis, min(k, x.shape[axis] - 1), 1)
+        return x.clone()
+
     @property
     def lengths(self) -> tuple[int | None, ...]:
         """The lengths of the axes: `shape` without the channels."""
         return self.shape[: len(self.shape) - self.ordered]
 
-    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def run(self, layer: nn.Module, x: Tensor, *rest: Any) -> Tensor:
         """A layer that keeps something, in a step or over a prompt."""
         cache = self.caches[layer._place]  # type: ignore[index]
         if self.filling:
             cache.fill(x, self)
-            result: Tensor = layer(x)
+            result: Tensor = layer(x, *rest)
             return result
         return cache.run(x, self)
 
@@ -214,9 +248,8 @@ class State:
             for cache in self.caches.values():
                 if cache.slides:
                     cache.begin(self)
-        if opened < len(self.at) - 1:
-            self.closed |= {name: kept for name, kept in self.opened.items() if kept[0] >= opened}
-            self.opened = {name: kept for name, kept in self.opened.items() if kept[0] < opened}
+        self.closed |= {name: kept for name, kept in self.opened.items() if kept[0] >= opened}
+        self.opened = {name: kept for name, kept in self.opened.items() if kept[0] < opened}
 
     def evaluate(self, model: nn.Module, x: Tensor) -> Tensor:
         """The parameters at the position drawn next, given the newest x."""
@@ -287,45 +320,25 @@ class State:
 
 
 def each(function: Callable[..., Any], *values: Any) -> Any:
-    """A function of tensors, or of all in tuples of them."""
-    if isinstance(values[0], tuple):
-        return tuple(each(function, *several) for several in zip(*values, strict=True))
+    """A function of tensors, or of all in lists and tuples of them."""
+    if isinstance(values[0], list | tuple):
+        return type(values[0])(each(function, *several) for several in zip(*values, strict=True))
     return function(*values)
 
 
 def open_state(
-    state: State,
-    model: nn.Module,
-    schedule: Mapping[str, Sequence[Any]],
-    x: Tensor,
-    known: int,
-    lead: int = 0,
-    ordered: bool = False,
+    state: State, model: nn.Module, schedule: Table, x: Tensor, known: int, lead: int = 0
 ) -> None:
     """Set up what layers keep, and evaluate the first `known` positions of x all at once.
 
     `schedule`: of each layer that keeps something (`*` stands for any number) where its newest
     input and output stand, and where it cannot know it the layout of its input; `lead`: how far
-    ahead anything is evaluated; `ordered`: x has channels that are drawn one after another.
+    ahead anything is evaluated.
     """
     layers: dict[str, Any] = dict(model.named_modules())
     for name, layer in layers.items():
         layer.__dict__["_place"] = name
-    for pattern, (source, output, *layout) in schedule.items():
-        form = re.compile(re.escape(pattern).replace(r"\*", r"\d+"))
-        for name in filter(form.fullmatch, layers):
-            cache: Cache = layers[name].cache(source, output)
-            cache.layout = layout[0] if layout else cache.layout
-            cache.join(state)
-            state.caches[name] = cache
-    offsets = [o for cache in state.caches.values() for o in (cache.source, cache.output)]
-    # Before the first of a row is the last of the row above: one more row behind.
-    state.lag = max([1, *((min(o[1:], default=0) < 0) - o[0] for o in offsets)])
-    state.ordered = ordered
-    if state.shape[0] is not None:
-        state.ends.add(state.shape[0] - max([lead, *(o[0] for o in offsets)]))
-    for ring in state.rings:
-        ring.build(state)
+    state.attach(layers, schedule, lead)
     axes = len(state.shape)
     state.prev = torch.zeros_like(x[(slice(None),) * (x.dim() - axes) + (slice(0, 1),) * axes])
     state.form = state.prev.shape
@@ -339,28 +352,22 @@ def open_state(
     state.at, before = state.place(known), state.place(known - 1)
     state.position.copy_(torch.tensor(state.at))
     state.stands = state.at
-    if ordered:  # the innermost loop, but the first of x's axes
+    if state.ordered:  # the innermost loop, but the first of x's axes
         before = (before[-1], *before[:-1])
     index = tuple(slice(k, k + 1) for k in before)
     state.prev = x[(slice(None),) * (x.dim() - axes) + index]
-    state.filling, state.filled = True, tuple(x.shape[ordered - axes :])
-    model(x, **state.conditions, past=state)
-    state.filling = False
-    for cache in state.caches.values():
-        cache.ready(state)
-    for ring in state.rings:
-        ring.fill()
+    state.fill(model, x)
 
 
 def settled(
-    past: State | None, loop: int, name: str, compute: Callable[..., Result], *inputs: Tensor
+    past: State | None, loop: int, name: str, compute: Callable[..., Result], *inputs: Any
 ) -> Result:
     """What belongs to a coarser loop: computed when that loop moves on (-1: once), then kept."""
     if past is None:
         return compute(*inputs)
     if past.filling:
         result = compute(*inputs, past=past)
-        past.opened[name] = (loop, each(partial(slab, past=past, loop=loop), result))
+        past.opened[name] = (loop, each(partial(past.slab, loop=loop), result))
         return result
     if name not in past.opened:
         made = compute(*inputs, past=past)
@@ -374,13 +381,6 @@ def settled(
 def renewed(old: Tensor, new: Tensor) -> Tensor:
     """The old tensor with the values of the new one."""
     return old.copy_(new) if old.shape == new.shape else new
-
-
-def slab(x: Tensor, past: State, loop: int) -> Tensor:
-    """The part of (B, *axes, C) that belongs to the current round of a loop."""
-    for axis in range(loop + 1):
-        x = x.narrow(axis + 1, min(past.at[axis], x.shape[axis + 1] - 1), 1)
-    return x.clone()
 
 
 def here(x: Tensor, past: State | None, axes: Mapping[int, int], offset: Offset) -> Tensor:

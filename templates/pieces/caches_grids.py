@@ -1,0 +1,219 @@
+"""What layers keep that lead from one clock to another, on a grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .caches2d import GridCache, Span
+from .state import Offset, State
+
+
+class CrossCache(GridCache):
+    """The inputs at one clock that outputs at another still read, zeros around them.
+
+    `kept` is relative to the slab that is open at the clock of the inputs, as in `GridCache`.
+    `rows`: the first and the last slab that any step reads; `margins`: positions around the others.
+    """
+
+    def __init__(self, source: Offset, output: Offset, rows: Span, margins: list[Span]) -> None:
+        super().__init__(source, output, [(0,) * (len(margins) + 1)])
+        self.low = min(self.low, rows[0])
+        self.slabs = max(source[0], rows[1]) - self.low + 1
+        self.margins = [(0, 0), *margins]
+
+    def put(self, x: Tensor, home: Any) -> None:
+        """The newest input, if this step brings one."""
+        if home.ticking and not any(home.at[len(self.source) :]):
+            self.keep(x, home)
+
+    def slab_of(self, number: int, home: State) -> int:
+        """Where a slab of the inputs lies in `kept`."""
+        slab: int = number - home.at[0] - self.low
+        return slab
+
+
+class WindowCrossCache(CrossCache):
+    """For a window that moves on by `stride`: output i reads x[stride * i + low .. + high]."""
+
+    def __init__(self, source: Offset, output: Offset, spans: list[Span], stride: Offset) -> None:
+        wrapped = len(output) > 1 and min(output[1:]) < 0  # to the last of the slab before
+        first = stride[0] * (output[0] - wrapped)
+        rows = first + spans[0][0] - stride[0] + 1, first + spans[0][1] + stride[0] * (1 + wrapped)
+        super().__init__(source, output, rows, [(max(-a, 0), max(b, 0)) for a, b in spans[1:]])
+        self.spans, self.stride = spans, stride
+
+    def read(self, home: Any, state: State) -> Tensor:  # type: ignore[override]
+        """What the newest outputs read: (B, *axes, C)."""
+        kept, (low, high) = self.prepare(home), self.spans[0]
+        first = self.stride[0] * state.to(self.output)[0] + low
+        kept = kept.narrow(1, self.slab_of(first, home), self.count(first, high - low + 1, home))
+        for axis, (low, high) in enumerate(self.spans[1:], start=1):
+            before, step = self.margins[axis][0], self.stride[axis]
+            if axis < len(self.output):
+                span = torch.arange(low, high + 1, device=kept.device) + before
+                index = state.on(axis, self.output).tensor * step + span
+                kept = self.known(kept.index_select(axis + 1, index), axis, index - before, home)
+            else:
+                kept = kept.narrow(axis + 1, before + low, self.width(axis, home))
+        return kept
+
+    def known(self, x: Tensor, axis: int, place: Tensor, home: State) -> Tensor:
+        """What stands at places along an axis, some of which may be outside."""
+        return x
+
+    def count(self, first: int, size: int, home: State) -> int:
+        """How many slabs are read from `first` on."""
+        return size
+
+    def width(self, axis: int, home: State) -> int:
+        """How many positions all outputs along an axis read."""
+        low, high = self.spans[axis]
+        length, step = home.shape[axis] or 1, self.stride[axis]
+        width: int = (length - 1) // step * step + high - low + 1
+        return width
+
+
+class StrideCrossCache(WindowCrossCache):
+    """The same for a convolution."""
+
+    def __init__(self, source: Offset, output: Offset, layer: Any) -> None:
+        super().__init__(source, output, layer.spans, layer.stride)
+        self.layer = layer
+
+    def between(self, x: Tensor, home: State, state: State) -> Tensor:
+        self.put(x, home)
+        y: Tensor = self.layer.window(self.read(home, state))
+        return y
+
+
+class PoolCrossCache(WindowCrossCache):
+    """The same for a pool, which leaves out what is behind the last position."""
+
+    def __init__(self, source: Offset, output: Offset, layer: Any) -> None:
+        super().__init__(source, output, [(0, rate - 1) for rate in layer.rates], layer.rates)
+        self.layer = layer
+
+    def count(self, first: int, size: int, home: State) -> int:
+        length = home.shape[0]
+        return size if length is None else max(min(size, length - first), 1)
+
+    def known(self, x: Tensor, axis: int, place: Tensor, home: State) -> Tensor:
+        inside = (place < (home.shape[axis] or 1)).view(-1, *[1] * (x.dim() - axis - 2))
+        return x.where(inside, self.layer.outside)
+
+    def width(self, axis: int, home: State) -> int:
+        return home.shape[axis] or 1
+
+    def between(self, x: Tensor, home: State, state: State) -> Tensor:
+        self.put(x, home)
+        y: Tensor = self.layer.whole(self.read(home, state))
+        return y
+
+
+class SpreadCrossCache(CrossCache):
+    """For a transposed convolution: output i reads x[(i - d) / stride] where that is whole."""
+
+    def __init__(self, source: Offset, output: Offset, layer: Any) -> None:
+        stride, spans = layer.stride, layer.spans
+        reads = [
+            ((-high) // step, (-1 - low) // step + 1)
+            for step, (low, high) in zip(stride, spans, strict=True)
+        ]
+        first = (
+            (output[0] - spans[0][1]) // stride[0] - 1,
+            (output[0] - spans[0][0]) // stride[0] + 1,
+        )
+        super().__init__(source, output, first, [(max(-a, 0), max(b, 0)) for a, b in reads[1:]])
+        self.layer, self.stride = layer, stride
+        none = layer.weight.new_zeros(len(layer.weight))
+        self.bias: Tensor = none if layer.bias is None else layer.bias
+        self.matrices: dict[Any, Tensor] = {}
+
+    def between(self, x: Tensor, home: State, state: State) -> Tensor:
+        self.put(x, home)
+        kept, place = self.prepare(home), state.to(self.output)
+        phases = [
+            [d for d in range(low, high + 1) if (place[axis] - d) % self.stride[axis] == 0]
+            for axis, (low, high) in enumerate(self.layer.spans[: len(place)])
+        ]
+        if len(place) == 1:
+            return self.slab_from(kept, phases[0], place[0], home, state)
+        reads = []  # by axis: where what it reads lies in `kept`
+        for axis, taps in enumerate(phases):
+            if axis:
+                tap = torch.tensor(taps, dtype=torch.long, device=kept.device)
+                number = state.on(axis, self.output).tensor - tap
+                index = torch.div(number, self.stride[axis], rounding_mode="floor")
+                reads.append(index + self.margins[axis][0])
+            else:
+                slabs = [self.slab_of((place[0] - d) // self.stride[0], home) for d in taps]
+                reads.append(torch.tensor(slabs, dtype=torch.long, device=kept.device))
+        for axis, index in enumerate(reads, start=1):
+            kept = kept.index_select(axis, index)
+        y = torch.addmm(self.bias, kept.flatten(1), self.matrix(phases))
+        return y.view(len(y), *[1] * len(place), -1)
+
+    def matrix(self, phases: list[list[int]]) -> Tensor:
+        """The weight of those taps: (taps * inputs, outputs)."""
+        key = tuple(map(tuple, phases))
+        if key not in self.matrices:
+            weight = self.layer.weight
+            for axis, (taps, (low, _)) in enumerate(zip(phases, self.layer.spans, strict=True)):
+                index = torch.tensor(
+                    [d - low for d in taps], dtype=torch.long, device=weight.device
+                )
+                weight = weight.index_select(axis + 2, index)
+            self.matrices[key] = weight.flatten(2).permute(2, 1, 0).flatten(0, 1)
+        return self.matrices[key]
+
+    def slab_from(
+        self, kept: Tensor, taps: list[int], row: int, home: State, state: State
+    ) -> Tensor:
+        """All outputs of a slab: a convolution of each slab that it reads."""
+        weight, spans = self.layer.weight.transpose(0, 1), self.layer.spans
+        convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(spans) - 1]
+        total = self.bias
+        for d in taps:
+            slab = kept.narrow(1, self.slab_of((row - d) // self.stride[0], home), 1)
+            for axis, (before, _) in enumerate(self.margins[1:], start=1):
+                slab = slab.narrow(axis + 1, before, home.shape[axis] or 1)
+            part = weight.narrow(2, d - spans[0][0], 1)
+            y = convolve(slab.movedim(-1, 1), part, None, (1, *self.stride[1:])).movedim(1, -1)
+            for axis, (low, _) in enumerate(spans[1:], start=1):
+                length = state.shape[axis] or 1
+                y = cut(y, axis + 1, -low, length)
+            total = total + y
+        if not taps:
+            inner = [n or 1 for n in state.shape[1 : len(spans)]]
+            total = total.expand(len(kept), 1, *inner, -1)
+        return total
+
+
+class RepeatCrossCache(CrossCache):
+    """For a repetition: output i reads x[i // rate]."""
+
+    def __init__(self, source: Offset, output: Offset, layer: Any) -> None:
+        first = output[0] // layer.rates[0]
+        super().__init__(source, output, (first - 1, first + 1), [(0, 0)] * (len(layer.rates) - 1))
+        self.rates = layer.rates
+
+    def between(self, x: Tensor, home: State, state: State) -> Tensor:
+        self.put(x, home)
+        kept = self.prepare(home)
+        row = state.to(self.output)[0] // self.rates[0]
+        kept = kept.narrow(1, self.slab_of(row, home), 1)
+        for axis, rate in enumerate(self.rates[1:], start=1):
+            index = state.on(axis, self.output).tensor // rate
+            kept = kept.index_select(axis + 1, index)
+        return kept
+
+
+def cut(x: Tensor, axis: int, first: int, length: int) -> Tensor:
+    """x[first .. first + length] along an axis, zeros where there is no x."""
+    before, after = max(-first, 0), max(first + length - x.shape[axis], 0)
+    x = F.pad(x, [0, 0] * (x.dim() - 1 - axis) + [before, after])
+    return x.narrow(axis, max(first, 0), length)

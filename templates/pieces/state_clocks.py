@@ -1,0 +1,222 @@
+"""Slower clocks of what is drawn: each is a state of its own, whose steps are its ticks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from .state import Offset, State, Table
+
+
+class Clock(NamedTuple):
+    """Number i ticks at position `every * i - ahead`, per axis."""
+
+    every: Offset
+    ahead: Offset
+
+    def within(self, base: Clock) -> Clock:
+        """The clock that ticks so at the ticks of another."""
+        every = tuple(e * b for e, b in zip(self.every, base.every, strict=True))
+        ahead = (a * b + c for a, b, c in zip(self.ahead, base.every, base.ahead, strict=True))
+        return Clock(every, tuple(ahead))
+
+    def positions(self, numbers: int) -> int:
+        """Numbers on the first axis in positions of what is drawn."""
+        return numbers * self.every[0] - self.ahead[0]
+
+
+class Timed(State):
+    """A state among others that have other clocks."""
+
+    clock: Clock
+    root: Clocked
+    ticking: bool  # whether this step is one of its own
+
+    def run(self, layer: nn.Module, x: Tensor, *rest: Any) -> Tensor:
+        home = self.root.home(layer)
+        if home is self:
+            return super().run(layer, x, *rest)
+        cache: Any = home.caches[str(layer._place)]
+        if self.filling:
+            cache.fill(x, home)
+            result: Tensor = layer(x, *rest)
+            return result
+        between: Tensor = cache.between(x, home, self)
+        return between
+
+
+class Clocked(Timed):
+    """A state with slower clocks. `tables`: what layers keep of each, as in `open_state`.
+
+    A layer keeps positions of its input, so what it keeps is with the clock of that; it may be
+    called at ticks of another one.
+    """
+
+    ticking = True
+
+    def __init__(
+        self,
+        shape: tuple[int | None, ...],
+        batch: int,
+        like: Tensor,
+        tables: Mapping[Clock, Table],
+    ) -> None:
+        super().__init__(shape, batch, like)
+        self.root, self.tables = self, tables
+        axes = len(next(iter(tables)).every)
+        self.clock = Clock((1,) * axes, (0,) * axes)
+        self.period = [math.lcm(*along) for along in zip(*(c.every for c in tables), strict=True)]
+        self.slower = {clock: Ticks(self, clock) for clock in tables}
+
+    def clone(self) -> Clocked:
+        other = super().clone()
+        assert isinstance(other, Clocked)
+        other.root, other.slower = other, {}
+        for clock, ticks in self.slower.items():
+            copied = ticks.clone()
+            assert isinstance(copied, Ticks)
+            other.slower[clock], copied.root = copied, other
+        return other
+
+    def attach(self, layers: Mapping[str, Any], schedule: Table, lead: int = 0) -> None:
+        super().attach(layers, schedule, lead)
+        for clock, ticks in self.slower.items():
+            ticks.compiles = self.compiles
+            ticks.attach(layers, self.tables[clock])
+            offsets = [o for c in ticks.caches.values() for o in (c.source, c.output)]
+            behind = [(min(o[1:], default=0) < 0) - o[0] for o in offsets]
+            self.lag = max([self.lag, *map(clock.positions, behind)])
+            ends, ticks.ends = ticks.ends, set()
+            self.ends |= set(map(clock.positions, ends))
+            for key, phase in ticks.phases.items():
+                self.phases[clock, key] = partial(phase_of, clock, phase)
+
+    def home(self, layer: nn.Module) -> Timed:
+        """The state whose clock is that of a layer's input."""
+        states: list[Timed] = [self, *self.slower.values()]
+        return next(state for state in states if layer._place in state.caches)
+
+    def moving(self) -> list[Tensor]:
+        return [*super().moving(), *(t for s in self.slower.values() for t in s.moving())]
+
+    def begin(self) -> None:
+        super().begin()
+        for ticks in self.slower.values():
+            ticks.follow(self.at)
+
+    def evaluate(self, model: nn.Module, x: Tensor) -> Tensor:
+        ticking = [ticks for ticks in self.slower.values() if ticks.ticking]
+        for ticks in ticking:
+            for ring in ticks.rings:
+                ring.read(ticks)
+        params = super().evaluate(model, x)
+        for ticks in ticking:
+            for ring in ticks.rings:
+                ring.write(ticks)
+        return params
+
+    def kind(self) -> tuple[Hashable, ...] | None:
+        for clock, ticks in self.slower.items():
+            self.ends |= set(map(clock.positions, ticks.ends))
+        kind = super().kind()
+        if kind is None:
+            return None
+        ticking = [ticks.ticking for ticks in self.slower.values()]
+        inner = self.at if len(self.clock.every) > 1 else ()  # what is read lies as its phases say
+        return (*kind, *ticking, *(k % n for k, n in zip(inner, self.period, strict=False)))
+
+    def step(
+        self,
+        model: nn.Module,
+        x_prev: Tensor | None,
+        then: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        made = super().step(model, x_prev, then)
+        for ticks in self.slower.values():
+            ticks.opened, ticks.closed = ticks.closed | ticks.opened, {}
+        return made
+
+    def fill(self, model: nn.Module, x: Tensor) -> None:
+        for ticks in self.slower.values():
+            ticks.expect(tuple(x.shape[self.ordered - len(self.at) :]))
+        super().fill(model, x)
+        for ticks in self.slower.values():
+            ticks.go_on()
+
+
+class Ticks(Timed):
+    """The state of a slower clock: `at` is its number of the latest tick.
+
+    It ticks in the first step in any case: what comes before its first number stands before the
+    first position.
+    """
+
+    def __init__(self, root: Clocked, clock: Clock) -> None:
+        paired = zip(root.shape, clock.every, strict=False)
+        shape = tuple(None if n is None else -(-n // every) for n, every in paired)
+        super().__init__(shape, root.batch, root.like)
+        self.root, self.clock = root, clock
+        self.begun = self.ticking = False
+
+    def follow(self, at: Offset) -> None:
+        """Tick, if it is time at a position."""
+        places = zip(at, *self.clock, strict=False)
+        numbers, rest = zip(*(divmod(k + ahead, e) for k, e, ahead in places), strict=True)
+        self.memo = {}
+        inner = any(at[len(rest) :])  # another channel of the same position
+        self.ticking = not (inner or (self.begun and any(rest)))
+        if self.ticking:
+            self.begun, self.at = True, numbers
+            self.begin()
+
+    def expect(self, shape: Offset) -> None:
+        """Before a prompt of a shape: the number of the tick that comes behind it."""
+        at = [0] * len(self.at)
+        for axis, (k, e, ahead) in enumerate(zip(self.root.at, *self.clock, strict=False)):
+            at[axis], rest = divmod(k + ahead, e)
+            if rest:  # behind a slab
+                at[axis] += 1
+                break
+        for axis in range(len(at) - 1, 0, -1):
+            if at[axis] >= (self.shape[axis] or 0):
+                at[axis - 1], at[axis] = at[axis - 1] + 1, 0
+        self.at = tuple(at)
+        sizes = zip(shape, self.clock.every, strict=False)
+        self.filling, self.filled = True, tuple(-(-n // e) for n, e in sizes)
+
+    def slab(self, x: Tensor, loop: int, at: Offset = ()) -> Tensor:
+        latest = list(self.at)
+        if not any(latest[loop + 1 :]):  # that is the one before
+            latest[loop] -= 1
+            for axis in range(loop, 0, -1):
+                if latest[axis] < 0:
+                    latest[axis - 1] -= 1
+                    latest[axis] = (self.shape[axis] or 1) - 1
+        return super().slab(x, loop, (max(latest[0], 0), *latest[1:]))
+
+    def go_on(self) -> None:
+        """Behind the prompt."""
+        self.begun, self.filling = True, False
+        for cache in self.caches.values():
+            cache.ready(self)
+        for ring in self.rings:
+            ring.fill()
+
+
+def phase_of(clock: Clock, phase: Callable[[State], Hashable], root: State) -> Hashable:
+    """What the steps of a slower clock depend on."""
+    assert isinstance(root, Clocked)
+    return phase(root.slower[clock])
+
+
+def slower(past: State | None, every: Offset, ahead: Offset = ()) -> State | None:
+    """The state of a slower clock, which ticks at every so many positions of a state's own."""
+    if past is None:
+        return None
+    assert isinstance(past, Timed)
+    clock = Clock(every, ahead or (0,) * len(every))
+    return past.root.slower[clock.within(past.clock)]
