@@ -162,9 +162,13 @@ def test_conditions_arrive() -> None:
 
 
 def test_nearly_all_have_a_derived_sampler() -> None:
-    """The others draw by one forward per position, and are compared all the same."""
+    """The others draw by one forward per position, and are compared all the same.
+
+    So do those with slower clocks to which conditions arrive.
+    """
     texts = [random_spec(seed, safe=True) for seed in range(COUNT)]
     cases = [(text, this) for seed, text in enumerate(texts) if (this := random_case(seed))]
+    cases = [(text, this) for text, this in cases if not (slower(text) and this.arriving)]
     clocked = [this.derived for text, this in cases if slower(text)]
     assert len(clocked) > 0.2 * COUNT
     assert sum(clocked) > 0.92 * len(clocked)

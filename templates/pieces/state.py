@@ -331,9 +331,8 @@ def open_state(
 ) -> None:
     """Set up what layers keep, and evaluate the first `known` positions of x all at once.
 
-    `schedule`: of each layer that keeps something (`*` stands for any number) where its newest
-    input and output stand, and where it cannot know it the layout of its input; `lead`: how far
-    ahead anything is evaluated.
+    `schedule`: of each layer that keeps something (`*`: any number) where its newest input and
+    output stand, and a layout that it cannot know; `lead`: how far ahead anything is evaluated.
     """
     layers: dict[str, Any] = dict(model.named_modules())
     for name, layer in layers.items():
