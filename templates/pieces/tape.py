@@ -202,7 +202,7 @@ def columns(weight: Tensor) -> Tensor:
     """A weight (..., k, n) as blocks of columns (..., n / w, k, w), each read in one go."""
     inputs, outputs = weight.shape[-2:]
     if inputs > 256 or outputs % 16:
-        return weight.unsqueeze(-3)
+        return weight.mT.unsqueeze(-1)
     parts = weight.view(*weight.shape[:-1], -1, 16)
     return parts.transpose(-2, -3).contiguous()
 
