@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
+from stepwise import Case
 
 from arspec.verify_operations import Operations
 
@@ -34,3 +36,14 @@ def counted() -> Iterator[Count]:
     with torch.no_grad(), Operations() as found:
         yield count
     count.weights, count.attention = found.products.count, found.attention
+
+
+@cache
+def both(this: Case) -> tuple[Count, Count]:
+    """Of drawing every position, and of one parallel forward."""
+    with counted() as drawn:
+        for _ in this.stepped():
+            pass
+    with counted() as forward:
+        this.parallel()
+    return drawn, forward

@@ -18,6 +18,7 @@ from arspec import compiler, emit
 from arspec.builder import load
 from arspec.measure import randomise
 from arspec.stepping import Unplanned
+from arspec.verify_sampler import recorded
 
 EXACT = 1e-9
 """The most that float64 may make of the order of a sum."""
@@ -237,6 +238,16 @@ def difference(case: Case, slabs: int = 0, *, told: bool = False) -> float:
     return worst
 
 
+def check_recorded(this: Case) -> None:
+    """Steps give what the forward gives; each kind of them that comes several times is a tape."""
+    parallel, state = this.parallel(), this.start()
+    for place, params in this.stepped(0, state):
+        assert (params - parallel[place]).abs().max() < EXACT, place
+    made = state.tapes.made
+    assert made
+    assert all(run.__qualname__.startswith("replayed") for run in made.values())
+
+
 @contextmanager
 def without_schedule() -> Iterator[None]:
     """Models compiled here replay: what is emitted for a spec that has no incremental form."""
@@ -268,33 +279,21 @@ class Draws:
     def __init__(self, this: Case) -> None:
         self.case = this
         self.used: dict[Place, Tensor] = {}
-        self.last: Tensor | None = None  # a recorded step writes there too; NaN: nothing drawn
         self.total = 0  # what `sample` says that there is to do
 
     def __call__(self, **settings: Any) -> Tensor:
         this = self.case
-        head: Any = this.model.distribution
-        original = head.sample
-
-        def recorded(params: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            if self.last is None or self.last.shape != params.shape:
-                self.last = torch.empty_like(params)
-            self.last.copy_(params)
-            drawn: Tensor = original(params, *args, **kwargs)
-            return drawn
-
-        def progress(done: int, total: int) -> None:
-            self.total = total
-            if self.last is not None and not self.last.isnan().all():  # else it was known already
-                self.used[this.places[done - 1]] = self.last.clone()
-                self.last.fill_(torch.nan)
-
         settings.setdefault("generator", torch.Generator().manual_seed(2))
         settings.setdefault("shape", this.shape)
         sample: Any = this.model.sample
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(head, "sample", recorded)
+        with recorded(this.model, this.places) as (used, note):
+
+            def progress(done: int, total: int) -> None:
+                self.total = total
+                note(done, total)
+
             x: Tensor = sample(len(this.x), progress=progress, **settings, **this.conditions)
+        self.used |= used
         return x
 
     def check(self, x: Tensor) -> None:

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from stepwise import EXACT, Case, Draws, calm, difference, make_case, of_text, one_thread
+from stepwise import (
+    EXACT,
+    Case,
+    Draws,
+    calm,
+    check_recorded,
+    difference,
+    make_case,
+    of_text,
+    one_thread,
+)
 from test_operations import MOST
 from test_operations import check as check_operations
 from test_sampler import check_branches, masks
@@ -397,13 +407,7 @@ def test_clones_and_operations_of_images(name: str) -> None:
 
 @each_grid
 def test_steps_of_images_are_recorded(name: str) -> None:
-    this = grid(name, (18, 9, 4))
-    parallel, state = this.parallel(), this.start()
-    for place, params in this.stepped(0, state):
-        assert (params - parallel[place]).abs().max() < EXACT, place
-    made = state.tapes.made
-    assert made
-    assert all(run.__qualname__.startswith("replayed") for run in made.values())
+    check_recorded(grid(name, (18, 9, 4)))
 
 
 def test_uses_of_a_block_in_other_loops_are_classes_of_their_own() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from counting import Count, counted
+from counting import Count, both, counted
 from random_specs import random_spec
 from shipped import SMALL, small_spec
 from stepwise import Case, make_case, of_text, one_thread
@@ -71,17 +71,6 @@ def test_attention_is_counted_once_and_apart(kind: str, dtype: torch.dtype) -> N
 
 
 # ------------------------------------------------------------------------------------- both counted
-
-
-@cache
-def both(this: Case) -> tuple[Count, Count]:
-    """Of drawing every position, and of one parallel forward."""
-    with counted() as drawn:
-        for _ in this.stepped():
-            pass
-    with counted() as forward:
-        this.parallel()
-    return drawn, forward
 
 
 def check(this: Case, most: float = MOST) -> None:

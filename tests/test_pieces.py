@@ -751,7 +751,7 @@ def test_mu_law_round_trip(classes: int, dtype: torch.dtype) -> None:
 STANDARD = {
     "Any", "BLOCK", "CONVOLUTIONS", "Callable", "ClassVar", "DRAWS", "Hashable", "Index",
     "Iterable", "Iterator", "LAYOUT", "Mapping", "NamedTuple", "Offset", "Outside", "PRODUCTS",
-    "ROWS", "Result", "SLOW", "Sequence", "Span", "Table", "Taps", "TorchFunctionMode", "copy",
+    "Result", "SLOW", "Sequence", "Span", "Table", "Taps", "TorchFunctionMode", "copy",
     "dataclass", "fx", "accumulate", "itertools", "operator", "partial", "product", "re", "replace",
     "suppress",
 }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from counting import counted
+from counting import both
 from stepwise import EXACT, Case, Draws, difference, of_text, one_thread
 from test_sampler import check_branches, masks
 
@@ -136,10 +136,7 @@ def check(this: Case) -> None:
     """Derived, exact behind any prompt, at the cost of one forward."""
     assert this.derived
     assert max(difference(this, slabs) for slabs in range(this.shape[0])) < EXACT
-    with counted() as drawn:
-        list(this.stepped())
-    with counted() as forward:
-        this.parallel()
+    drawn, forward = both(this)
     assert drawn.weights <= MOST * forward.weights
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pieces_path import double, randomised  # noqa: F401, a fixture
-from counting import counted
+from counting import both
 from pieces.recurrent import (
     Gru,
     Lstm,
@@ -212,10 +212,7 @@ def test_steps_equal_the_forward(start: str, body: str, op: str) -> None:
     this = of_text(spec(start, body, op))
     assert this.derived
     assert max(difference(this, slabs) for slabs in range(this.shape[0])) < EXACT
-    with counted() as drawn:
-        list(this.stepped())
-    with counted() as forward:
-        this.parallel()
+    drawn, forward = both(this)
     assert drawn.weights <= forward.weights
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from counting import counted
+from counting import both
 from stepwise import EXACT, Case, Draws, calm, difference, make_case, of_text, one_thread
 from test_sampler import check_branches, masks
 from torch import Tensor, nn
@@ -195,10 +195,7 @@ def test_lines_of_a_recursion_stand_at_several_places(name: str) -> None:
     assert this.derived
     assert worst(this) < EXACT
     check_branches(this)
-    with counted() as drawn:
-        list(this.stepped())
-    with counted() as forward:
-        this.parallel()
+    drawn, forward = both(this)
     assert drawn.weights <= forward.weights
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from shipped import SMALL, small_spec
-from stepwise import EXACT, Case, Draws, calm, make_case, of_text, one_thread
+from stepwise import EXACT, Case, Draws, calm, check_recorded, make_case, of_text, one_thread
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
@@ -33,13 +33,7 @@ def emitted(this: Case) -> Any:
 @pytest.mark.parametrize("name", [*SMALL, *FILES])
 def test_steps_are_replayed(name: str) -> None:
     """Every kind of step that comes several times is a tape, and gives what the forward gives."""
-    this = case(name)
-    parallel, state = this.parallel(), this.start()
-    for place, params in this.stepped(0, state):
-        assert (params - parallel[place]).abs().max() < EXACT, place
-    made = state.tapes.made
-    assert made
-    assert all(run.__qualname__.startswith("replayed") for run in made.values())
+    check_recorded(case(name))
 
 
 BY_CHANNEL = """name: drawn
@@ -70,13 +64,7 @@ RECURRENT = {"channel by channel": BY_CHANNEL, "at two places": BY_STAGES}
 
 @pytest.mark.parametrize("text", RECURRENT.values(), ids=RECURRENT)
 def test_steps_of_recurrences_are_replayed(text: str) -> None:
-    this = calm(of_text(text, lengths=LENGTHS))
-    parallel, state = this.parallel(), this.start()
-    for place, params in this.stepped(0, state):
-        assert (params - parallel[place]).abs().max() < EXACT, place
-    made = state.tapes.made
-    assert made
-    assert all(run.__qualname__.startswith("replayed") for run in made.values())
+    check_recorded(calm(of_text(text, lengths=LENGTHS)))
 
 
 @pytest.mark.parametrize("text", RECURRENT.values(), ids=RECURRENT)

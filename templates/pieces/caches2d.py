@@ -22,15 +22,10 @@ def channel_groups(features: int, channels: int) -> list[int]:
 
 def runs_of(layout: Sequence[int], channel: int) -> list[tuple[int, int]]:
     """Where the features of a channel are: (first, count) of each run of them."""
-    runs: list[tuple[int, int]] = []
-    for feature, own in enumerate(layout):
-        if own != channel:
-            continue
-        if runs and sum(runs[-1]) == feature:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-        else:
-            runs.append((feature, 1))
-    return runs
+    own = {feature for feature, group in enumerate(layout) if group == channel}
+    first = sorted(k for k in own if k - 1 not in own)
+    last = sorted(k for k in own if k + 1 not in own)
+    return [(a, b - a + 1) for a, b in zip(first, last, strict=True)]
 
 
 class GridCache(Cache):

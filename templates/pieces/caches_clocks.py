@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .caches_boxes import Matrices
 from .state import Cache, Offset, State
 
 
@@ -142,20 +143,3 @@ class SpreadCache(RingCache):
         none = self.size * self.kernel
         terms = self.ring.index_select(1, torch.where(taps < self.kernel, slot, none))
         return self.bias + terms.sum(1, keepdim=True)
-
-
-class Matrices:
-    """The weight of a `BoxConv` as a matrix per group, to multiply what one output reads."""
-
-    def __init__(self, layer: Any) -> None:
-        weight = layer.weight
-        matrix = weight.reshape(layer.groups, -1, *weight.shape[1:]).permute(0, 3, 2, 1)
-        self.matrix = matrix.flatten(1, 2)
-        bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
-        self.offset = bias.view(layer.groups, 1, -1)
-
-    def product(self, taps: Tensor) -> Tensor:
-        """(B, taps, inputs) -> (B, 1, outputs)"""
-        rows = taps.reshape(*taps.shape[:2], len(self.matrix), -1).permute(2, 0, 1, 3).flatten(2)
-        y = torch.baddbmm(self.offset, rows, self.matrix)
-        return y.transpose(0, 1).reshape(len(taps), 1, -1)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from .caches2d import GridCache, Span
 from .state import Offset, State
+from .windows import zeros_around
 
 
 class CrossCache(GridCache):
@@ -27,7 +28,7 @@ class CrossCache(GridCache):
 
     def put(self, x: Tensor, home: Any) -> None:
         """The newest input, if this step brings one."""
-        if home.ticking and not any(home.at[len(self.source) :]):
+        if home.ticking:
             self.keep(x, home)
 
     def slab_of(self, number: int, home: State) -> int:
@@ -176,19 +177,17 @@ class SpreadCrossCache(CrossCache):
         """All outputs of a slab: a convolution of each slab that it reads."""
         weight, spans = self.layer.weight.transpose(0, 1), self.layer.spans
         convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(spans) - 1]
-        total = self.bias
+        total, inner = self.bias, [n or 1 for n in state.shape[1 : len(spans)]]
+        ends = zip(spans[1:], inner, strict=True)
+        ranges = [(0, 0), *((-low, length - 1 - low) for (low, _), length in ends)]
         for d in taps:
             slab = kept.narrow(1, self.slab_of((row - d) // self.stride[0], home), 1)
             for axis, (before, _) in enumerate(self.margins[1:], start=1):
                 slab = slab.narrow(axis + 1, before, home.shape[axis] or 1)
             part = weight.narrow(2, d - spans[0][0], 1)
             y = convolve(slab.movedim(-1, 1), part, None, (1, *self.stride[1:])).movedim(1, -1)
-            for axis, (low, _) in enumerate(spans[1:], start=1):
-                length = state.shape[axis] or 1
-                y = cut(y, axis + 1, -low, length)
-            total = total + y
+            total = total + zeros_around(y, ranges)
         if not taps:
-            inner = [n or 1 for n in state.shape[1 : len(spans)]]
             total = total.expand(len(kept), 1, *inner, -1)
         return total
 
@@ -210,10 +209,3 @@ class RepeatCrossCache(CrossCache):
             index = state.on(axis, self.output).tensor // rate
             kept = kept.index_select(axis + 1, index)
         return kept
-
-
-def cut(x: Tensor, axis: int, first: int, length: int) -> Tensor:
-    """x[first .. first + length] along an axis, zeros where there is no x."""
-    before, after = max(-first, 0), max(first + length - x.shape[axis], 0)
-    x = F.pad(x, [0, 0] * (x.dim() - 1 - axis) + [before, after])
-    return x.narrow(axis, max(first, 0), length)

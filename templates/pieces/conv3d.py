@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .caches2d import WindowCache
-from .conv_boxes import zeros_around
 from .initialise import fan_in_uniform_
 from .state import Offset, State
+from .windows import zeros_around
 
 
 class WindowConv3d(nn.Module):

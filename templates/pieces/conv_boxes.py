@@ -1,6 +1,5 @@
 """Convolutions over any set of taps, with strides and with groups of features; and back."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,17 +13,7 @@ from .caches_clocks import SpreadCache, StridedTapCache
 from .caches_grids import SpreadCrossCache, StrideCrossCache
 from .initialise import fan_in_uniform_
 from .state import Offset, State
-from .windows import Taps, box
-
-
-def zeros_around(x: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
-    """x[low .. high] along every axis of (B, *axes, C), with zeros where there is no x."""
-    ends = list(zip(ranges, x.shape[1:], strict=False))
-    sides = [(max(-low, 0), max(high + 1 - length, 0)) for (low, high), length in ends]
-    x = F.pad(x, [0, 0, *itertools.chain(*reversed(sides))])
-    for axis, (low, high) in enumerate(ranges, start=1):
-        x = x.narrow(axis, max(low, 0), high - low + 1)
-    return x
+from .windows import Taps, box, zeros_around
 
 
 def taps_of(boxes: Sequence[Sequence[Taps]]) -> list[tuple[int, ...]]:

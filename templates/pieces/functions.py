@@ -130,7 +130,7 @@ def summed(layers: Sequence[Any], inputs: Sequence[Tensor], past: State | None =
     """The sum of layer(x) over pairs of a layer and an input, each (..., C)."""
     if past is None or past.filling:
         return sum_of([layer(x) for layer, x in zip(layers, inputs, strict=True)])
-    weight, bias = past.packed(str(layers[0]._place), lambda: side_by_side(layers))
+    weight, bias = past.once(layers[0]._place, lambda: side_by_side(layers), past.weights)
     # In a step: one product with the weights side by side.
     return F.linear(torch.cat(list(inputs), dim=-1), weight, bias)
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from .caches_recurrent import BoardStateCache, StateCache, SubpixelStateCache, moved
 from .initialise import fan_in_uniform_
 from .state import Cache, Offset, State
+from .subpixel import seen
 
 
 class Recurrence(nn.Module):
@@ -231,7 +232,7 @@ class SubpixelRecurrence(Recurrence):
     """
 
     mask: Tensor
-    strict = False
+    own = True  # whether a channel sees itself
 
     def __init__(
         self,
@@ -244,8 +245,7 @@ class SubpixelRecurrence(Recurrence):
     ) -> None:
         super().__init__(len(inputs), len(outputs), state, order, reads, bias)
         self.layouts = list(inputs), list(outputs)
-        last = torch.tensor(outputs)[:, None] - int(self.strict)
-        present = torch.tensor(inputs) <= last
+        present = seen(inputs, outputs, self.own)
         taps = [torch.ones_like(present) if any(d) else present for d in self.reads]
         mask = torch.cat(taps, dim=1).repeat(self.gates, 1)
         self.register_buffer("mask", mask, persistent=False)
@@ -269,7 +269,7 @@ class SubpixelLstm(SubpixelRecurrence, Lstm):
 class StrictSubpixelLstm(SubpixelRecurrence, Lstm):
     """`Lstm` where a feature sees the channels before its own (mask A)."""
 
-    strict = True
+    own = False
 
 
 class SubpixelGru(SubpixelRecurrence, Gru):
@@ -279,4 +279,4 @@ class SubpixelGru(SubpixelRecurrence, Gru):
 class StrictSubpixelGru(SubpixelRecurrence, Gru):
     """`Gru` where a feature sees the channels before its own (mask A)."""
 
-    strict = True
+    own = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -27,8 +28,8 @@ class Replay:
 
     def clone(self) -> Replay:
         """A state that moves on its own."""
-        other = Replay(self.x.clone(), self.places, self.conditions, self.ordered)
-        other.number, other.fresh = self.number, self.fresh
+        other = copy.copy(self)
+        other.x = self.x.clone()
         return other
 
     @property

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from typing import Any
-
 from torch import Tensor
 
-from .replay import Index, Replay
+from .replay import Replay
 from .state import Offset
 from .state_arriving import Arrival
 
@@ -16,17 +12,9 @@ from .state_arriving import Arrival
 class ArrivingReplay(Replay):
     """A state whose steps are given the newest of some conditions; zeros stand for the rest."""
 
-    def __init__(
-        self,
-        x: Tensor,
-        places: Sequence[Index],
-        conditions: dict[str, Tensor],
-        ordered: bool = False,
-    ) -> None:
-        super().__init__(x, places, conditions, ordered)
-        self.given: dict[str, Tensor | None] = {}
-        self.arrivals: list[Arrival] = []
-        self.told = 0  # for the steps before this one, everything has arrived
+    given: dict[str, Tensor | None]
+    arrivals: tuple[Arrival, ...] = ()
+    told = 0  # for the steps before this one, everything has arrived
 
     def expect(self, name: str, offset: Offset, canvas: Tensor, axis: int) -> None:
         """A condition that arrives, as far as it is known before the next position is drawn."""
@@ -37,7 +25,7 @@ class ArrivingReplay(Replay):
         first = canvas.narrow(axis, 0, min(ahead, length))
         first.copy_(arrival.given.narrow(axis, 0, first.shape[axis]))
         self.conditions[name] = canvas
-        self.arrivals.append(arrival)
+        self.arrivals += (arrival,)
 
     def newest(self, offset: Offset, number: int) -> Offset:
         """Where the newest value stands in the step of that number; -1 before the first one."""
@@ -61,10 +49,8 @@ class ArrivingReplay(Replay):
         super().put(x_prev)
 
     def clone(self) -> ArrivingReplay:
-        """A state that moves on its own."""
-        other: Any = copy.copy(self)
-        other.x = self.x.clone()
+        other = super().clone()
+        assert isinstance(other, ArrivingReplay)
         own = {a.name: self.conditions[a.name].clone() for a in self.arrivals}
         other.conditions = self.conditions | own
-        result: ArrivingReplay = other
-        return result
+        return other

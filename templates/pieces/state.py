@@ -107,7 +107,7 @@ class State:
         self.filling = False
         self.filled: Offset = ()  # the shape of the prompt
         self.caches: dict[str, Cache] = {}
-        self.weights: dict[str, Any] = {}  # packed for a step
+        self.weights: dict[Hashable, Any] = {}  # packed for a step
         self.rings: list[Any] = []  # what caches keep together
         self.phases: dict[Hashable, Callable[[State], Hashable]] = {}  # what else steps depend on
         self.compiles = False  # steps by torch.compile
@@ -148,7 +148,7 @@ class State:
                 self.caches[name] = cache
         offsets = [o for cache in self.caches.values() for o in (cache.source, cache.output)]
         # Before the first of a row is the last of the row above: one more row behind.
-        self.lag = max([1, *((min(o[1:], default=0) < 0) - o[0] for o in offsets)])
+        self.lag = max([self.lag, *((min(o[1:], default=0) < 0) - o[0] for o in offsets)])
         if self.shape[0] is not None:
             self.ends.add(self.shape[0] - max([lead, *(o[0] for o in offsets)]))
         for ring in self.rings:
@@ -158,6 +158,10 @@ class State:
         """Evaluate a prompt, and keep what is read of it later."""
         self.filling, self.filled = True, tuple(x.shape[self.ordered - len(self.at) :])
         model(x, **self.conditions, past=self)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Behind a prompt."""
         self.filling = False
         for cache in self.caches.values():
             cache.ready(self)
@@ -183,10 +187,6 @@ class State:
             result: Tensor = layer(x, *rest)
             return result
         return cache.run(x, self)
-
-    def packed(self, name: str, pack: Callable[[], Result]) -> Result:
-        """Weights in the form that a step wants them in."""
-        return self.once(name, pack, self.weights)
 
     def once(self, key: Hashable, compute: Callable[[], Result], memo: Any = None) -> Result:
         """What several layers need in a step is computed once."""
@@ -237,9 +237,7 @@ class State:
 
     def begin(self) -> None:
         """Before a step."""
-        opened = len(self.at) - 1
-        while opened and not self.at[opened]:
-            opened -= 1
+        opened = max((axis for axis, k in enumerate(self.at) if k), default=0)
         for axis, (was, now) in enumerate(zip(self.stands, self.at, strict=True)):
             if was != now:  # a step moves it on along the innermost loop
                 self.position[axis] = now
@@ -248,8 +246,8 @@ class State:
             for cache in self.caches.values():
                 if cache.slides:
                     cache.begin(self)
-        self.closed |= {name: kept for name, kept in self.opened.items() if kept[0] >= opened}
-        self.opened = {name: kept for name, kept in self.opened.items() if kept[0] < opened}
+        for name in [name for name, (loop, _) in self.opened.items() if loop >= opened]:
+            self.closed[name] = self.opened.pop(name)
 
     def evaluate(self, model: nn.Module, x: Tensor) -> Tensor:
         """The parameters at the position drawn next, given the newest x."""
@@ -288,11 +286,15 @@ class State:
                 make = partial(compiled, moving=self.moving)
             phase = [phase(self) for phase in self.phases.values()]
             made = self.tapes.step(phase, (then, model.training, *kind), x, whole, make)
-        if self.closed:  # a tape has renewed their tensors
-            self.opened, self.closed = self.closed | self.opened, {}
+        self.settle()
         self.stands = (*self.at[:-1], self.at[-1] + 1)
         self.advance()
         return made
+
+    def settle(self) -> None:
+        """Of what was closed, a tape has renewed the tensors."""
+        if self.closed:
+            self.opened, self.closed = self.closed | self.opened, {}
 
     def kind(self) -> tuple[Hashable, ...] | None:
         """All that the program of a step depends on; None where no other step is like this one.
@@ -349,8 +351,6 @@ def open_state(
         state.at = (0,) * len(state.at)
         return
     state.at, before = state.place(known), state.place(known - 1)
-    state.position.copy_(torch.tensor(state.at))
-    state.stands = state.at
     if state.ordered:  # the innermost loop, but the first of x's axes
         before = (before[-1], *before[:-1])
     index = tuple(slice(k, k + 1) for k in before)

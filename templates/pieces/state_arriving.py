@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
 from torch import Tensor
 
@@ -134,8 +133,8 @@ class ArrivingState(State):
 
     def clone(self) -> ArrivingState:
         """A state that moves on its own."""
-        other: Any = super().clone()
+        other = super().clone()
+        assert isinstance(other, ArrivingState)
         other.arrivals = [arrival.clone() for arrival in self.arrivals]
         other.conditions = self.conditions | {a.name: a.newest for a in other.arrivals}
-        result: ArrivingState = other
-        return result
+        return other

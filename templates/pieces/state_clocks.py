@@ -18,8 +18,8 @@ class Clock(NamedTuple):
     every: Offset
     ahead: Offset
 
-    def within(self, base: Clock) -> Clock:
-        """The clock that ticks so at the ticks of another."""
+    def outside(self, base: Clock) -> Clock:
+        """The same, counted in positions drawn, if it was in ticks of a finer clock."""
         every = tuple(e * b for e, b in zip(self.every, base.every, strict=True))
         ahead = (a * b + c for a, b, c in zip(self.ahead, base.every, base.ahead, strict=True))
         return Clock(every, tuple(ahead))
@@ -87,9 +87,7 @@ class Clocked(Timed):
         for clock, ticks in self.slower.items():
             ticks.compiles = self.compiles
             ticks.attach(layers, self.tables[clock])
-            offsets = [o for c in ticks.caches.values() for o in (c.source, c.output)]
-            behind = [(min(o[1:], default=0) < 0) - o[0] for o in offsets]
-            self.lag = max([self.lag, *map(clock.positions, behind)])
+            self.lag = max(self.lag, clock.positions(ticks.lag))
             ends, ticks.ends = ticks.ends, set()
             self.ends |= set(map(clock.positions, ends))
             for key, phase in ticks.phases.items():
@@ -129,16 +127,10 @@ class Clocked(Timed):
         inner = self.at if len(self.clock.every) > 1 else ()  # what is read lies as its phases say
         return (*kind, *ticking, *(k % n for k, n in zip(inner, self.period, strict=False)))
 
-    def step(
-        self,
-        model: nn.Module,
-        x_prev: Tensor | None,
-        then: Callable[[Tensor], Tensor] | None = None,
-    ) -> Tensor:
-        made = super().step(model, x_prev, then)
+    def settle(self) -> None:
+        super().settle()
         for ticks in self.slower.values():
-            ticks.opened, ticks.closed = ticks.closed | ticks.opened, {}
-        return made
+            ticks.settle()
 
     def fill(self, model: nn.Module, x: Tensor) -> None:
         for ticks in self.slower.values():
@@ -160,7 +152,7 @@ class Ticks(Timed):
         shape = tuple(None if n is None else -(-n // every) for n, every in paired)
         super().__init__(shape, root.batch, root.like)
         self.root, self.clock = root, clock
-        self.begun = self.ticking = False
+        self.lag, self.begun, self.ticking = 0, False, False
 
     def follow(self, at: Offset) -> None:
         """Tick, if it is time at a position."""
@@ -199,12 +191,8 @@ class Ticks(Timed):
         return super().slab(x, loop, (max(latest[0], 0), *latest[1:]))
 
     def go_on(self) -> None:
-        """Behind the prompt."""
-        self.begun, self.filling = True, False
-        for cache in self.caches.values():
-            cache.ready(self)
-        for ring in self.rings:
-            ring.fill()
+        self.begun = True
+        super().go_on()
 
 
 def phase_of(clock: Clock, phase: Callable[[State], Hashable], root: State) -> Hashable:
@@ -219,4 +207,4 @@ def slower(past: State | None, every: Offset, ahead: Offset = ()) -> State | Non
         return None
     assert isinstance(past, Timed)
     clock = Clock(every, ahead or (0,) * len(every))
-    return past.root.slower[clock.within(past.clock)]
+    return past.root.slower[clock.outside(past.clock)]

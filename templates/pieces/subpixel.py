@@ -30,17 +30,22 @@ class ChannelSlices:
         return torch.cat([x.narrow(-1, first, n) for first, n in [(0, 0), *runs]], dim=-1)
 
 
+def seen(inputs: Sequence[int], outputs: Sequence[int], own: bool) -> Tensor:
+    """(outputs, inputs): of its position an output sees the groups < its own, and, if `own`, it."""
+    return torch.tensor(inputs) < torch.tensor(outputs)[:, None] + own
+
+
 class SubpixelLinear(nn.Module):
     """Linear map on (..., inputs): feature o sees the features of groups <= its own (mask B)."""
 
     mask: Tensor
     _place: str = ""
-    own = 1  # 0: a group does not see itself
+    own = True  # whether a group sees itself
 
     def __init__(self, inputs: Sequence[int], outputs: Sequence[int], bias: bool = True) -> None:
         super().__init__()
         self.inputs, self.outputs = inputs, outputs
-        mask = torch.tensor(inputs) < torch.tensor(outputs)[:, None] + self.own
+        mask = seen(inputs, outputs, self.own)
         self.register_buffer("mask", mask, persistent=False)
         self.weight = nn.Parameter(torch.empty(len(outputs), len(inputs)))
         self.bias = nn.Parameter(torch.empty(len(outputs))) if bias else None
@@ -61,7 +66,7 @@ class SubpixelLinear(nn.Module):
 class StrictSubpixelLinear(SubpixelLinear):
     """Linear map on (..., inputs): feature o sees the features of groups < its own (mask A)."""
 
-    own = 0
+    own = False
 
 
 class SubpixelConv1d(CausalConv1d):
@@ -71,7 +76,7 @@ class SubpixelConv1d(CausalConv1d):
     """
 
     mask: Tensor
-    own = 1
+    own = True
 
     def __init__(
         self,
@@ -83,7 +88,7 @@ class SubpixelConv1d(CausalConv1d):
     ) -> None:
         super().__init__(len(inputs), len(outputs), kernel, dilation, bias)
         self.inputs, self.outputs = inputs, outputs
-        present = torch.tensor(inputs) < torch.tensor(outputs)[:, None] + self.own
+        present = seen(inputs, outputs, self.own)
         mask = torch.ones(len(outputs), len(inputs), kernel, dtype=torch.bool)
         mask[:, :, -1] = present  # the last tap is t itself
         self.register_buffer("mask", mask, persistent=False)
@@ -103,13 +108,11 @@ class SubpixelConv1d(CausalConv1d):
 class SubpixelConv1dA(SubpixelConv1d):
     """Output t sees x[< t] and, at t, the channel groups < its own (mask A)."""
 
-    own = 0
+    own = False
 
 
 class SubpixelConv1dB(SubpixelConv1d):
     """Output t sees x[< t] and, at t, the channel groups <= its own (mask B)."""
-
-    own = 1
 
 
 class SubpixelConv2d(MaskedConv2d):
@@ -118,7 +121,7 @@ class SubpixelConv2d(MaskedConv2d):
     There an output sees the groups < its own, and, if `own`, itself. Earlier pixels: all.
     """
 
-    own = 1
+    own = True
 
     def __init__(
         self,
@@ -130,7 +133,7 @@ class SubpixelConv2d(MaskedConv2d):
     ) -> None:
         super().__init__(len(inputs), len(outputs), kernel, 0, dilation, bias)
         self.inputs, self.outputs = inputs, outputs
-        present = torch.tensor(inputs) < torch.tensor(outputs)[:, None] + self.own
+        present = seen(inputs, outputs, self.own)
         mask = self.mask.repeat(len(outputs), len(inputs), 1, 1)
         mask[:, :, -1, kernel[1] // 2] = present  # the centre tap is (r, c) itself
         self.register_buffer("mask", mask, persistent=False)
@@ -146,13 +149,11 @@ class SubpixelConv2d(MaskedConv2d):
 class SubpixelConv2dA(SubpixelConv2d):
     """Output (r, c) sees the pixels before it and, at (r, c), the channel groups < its own."""
 
-    own = 0
+    own = False
 
 
 class SubpixelConv2dB(SubpixelConv2d):
     """Output (r, c) sees the pixels before it and, at (r, c), the channel groups <= its own."""
-
-    own = 1
 
 
 class SubpixelConv3d(MaskedConv3d):
@@ -161,7 +162,7 @@ class SubpixelConv3d(MaskedConv3d):
     There an output sees the groups < its own, and, if `own`, itself. Earlier pixels: all.
     """
 
-    own = 1
+    own = True
 
     def __init__(
         self,
@@ -173,7 +174,7 @@ class SubpixelConv3d(MaskedConv3d):
     ) -> None:
         super().__init__(len(inputs), len(outputs), kernel, 0, dilation, bias)
         self.inputs, self.outputs = inputs, outputs
-        present = torch.tensor(inputs) < torch.tensor(outputs)[:, None] + self.own
+        present = seen(inputs, outputs, self.own)
         mask = self.mask.repeat(len(outputs), len(inputs), 1, 1, 1)
         mask[:, :, -1, kernel[1] // 2, kernel[2] // 2] = present  # the centre tap is (f, r, c)
         self.register_buffer("mask", mask, persistent=False)
@@ -189,10 +190,8 @@ class SubpixelConv3d(MaskedConv3d):
 class SubpixelConv3dA(SubpixelConv3d):
     """Output (f, r, c) sees the pixels before it and, there, the channel groups < its own."""
 
-    own = 0
+    own = False
 
 
 class SubpixelConv3dB(SubpixelConv3d):
     """Output (f, r, c) sees the pixels before it and, there, the channel groups <= its own."""
-
-    own = 1

@@ -17,11 +17,9 @@ from torch.overrides import TorchFunctionMode
 # Functions that say how a tensor is laid out, not what it holds.
 LAYOUT = {"__get__", "__len__", "dim", "size", "stride", "numel", "is_floating_point"}
 
-# Functions that draw numbers.
-DRAWS = {"rand", "randn", "randint", "bernoulli", "multinomial", "dropout"}
+DRAWS = {"rand", "randn", "randint", "bernoulli", "multinomial", "dropout"}  # they draw numbers
 
-# What takes time and has a form with `out`.
-PRODUCTS = {"addmm", "baddbmm", "mm", "bmm"}
+PRODUCTS = {"addmm", "baddbmm", "mm", "bmm"}  # what takes time and has a form with `out`
 # What takes time and has none; the rest is tried.
 SLOW = {"linear", "conv1d", "conv2d", "conv3d", "scaled_dot_product_attention"}
 
