@@ -205,7 +205,7 @@ class Arranger:
         plan = self.plan
         found: set[When] = set()
         for use in plan.uses[id(self.one)]:
-            wanted = {plan.ids[n] for n in plan._below(f"{use.path}{line.name}", False)}
+            wanted = {plan.ids[n] for n in plan.own(use, line)}
             while wanted:
                 readers = {
                     node
@@ -306,20 +306,15 @@ class Arranger:
             (source,), called = set(found), start - 1 - len("repeat")
             axis = self.frame.axes.index(match[1])
             if not holds(source, when):
-                close = match.end()
-                code = (
-                    code[:called]
-                    + self._recalled(line, source, when, code[called:close])
-                    + code[close:]
-                )
-                return code
+                recalled = self._recalled(line, source, when, code[called : match.end()])
+                return self._hold(line, when, code[:called] + recalled + code[match.end() :])
             if axis <= source.loop:
                 told = f"held{code[start - 1 : match.start()]}, past=past"
                 code = code[:called] + told + code[match.end() :]
         return code
 
     def _recalled(self, line: ProgramLine, source: When, when: When, code: str) -> str:
-        """A repetition along all axes, from rows that are kept."""
+        """A repetition along all axes, from what is kept of a slower clock."""
         axes = self.frame.axes
         rates, lengths = ["1"] * len(axes), [""] * len(axes)
         while match := FIRST.search(code + ")") if code.startswith("repeat(") else None:
@@ -329,8 +324,11 @@ class Arranger:
             rates[axes.index(match[1])], lengths[axes.index(match[1])] = rate, length
             code = code[start:end]
         attribute = f"{line.name}_repeated"
+        others = sum(name.startswith(f"self.{attribute}") for name in self.modules)
+        attribute += str(others + 1) if others else ""
         lengths = [n or f"{code}.shape[{k}]" for k, n in enumerate(lengths, start=1)]
-        self.modules[f"self.{attribute}"] = f"Repeated({', '.join(rates)})"
+        piece = "Repeated" if len(axes) > 1 else "Repeated1d"
+        self.modules[f"self.{attribute}"] = f"{piece}({', '.join(rates)})"
         assert source.clock is not None
         for use in self.plan.uses[id(self.one)]:
             clock = source.clock.outside(use.base)
@@ -520,9 +518,23 @@ class Arranger:
                 clock, loop = part.place
                 state = "past" if clock is None else f"slower(past, {_clock_text(clock)})"
                 target = f"{left} = " if part.defines & set(part.results) else ""
-                statements.append(f"{target}settled({state}, {loop}, {key}, {call})")
+                offsets = [self._stands(name) for name in part.results] if clock else []
+                called = "settled"
+                if any(offsets):  # not the newest ones are read until the next tick
+                    where = tuple(offsets) if len(offsets) > 1 else offsets[0]
+                    called, state = "settled_at", f"{where}, {state}"
+                statements.append(f"{target}{called}({state}, {loop}, {key}, {call})")
         modules = [f"{target} = {made}" for target, made in self.modules.items()]
         return Arranged(statements, [m for m in methods if m.results], modules)
+
+    def _stands(self, name: str) -> int:
+        """How far from the newest tick of its clock a value stands, on the axis of its loop."""
+        when = self._when(name)
+        if when is None or when.loop < 0:
+            return 0
+        if not when.offset:
+            raise Unplanned("a stack on a slower clock whose layers stand at different places")
+        return when.offset[-1]
 
     def _title(self, clock: Clock | None, loop: int) -> str:
         axes = self.frame.axes

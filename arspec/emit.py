@@ -120,8 +120,6 @@ def _stepped(
             with suppress(Unplanned):
                 classes = grouped(loops(model, term, some) if apart else None)
                 stepping = _staged(classes, plan(model, term, classes, some))
-                if come and stepping.clocks:
-                    raise Unplanned("conditions that arrive beside slower clocks")
                 return context(classes, stepping, stepping.arriving)
     return context(grouped(), None, come)
 

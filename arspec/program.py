@@ -98,6 +98,7 @@ class ProgramLine:
     why: str = ""  # the reason of a shift, for a comment
     parameters: int = 0
     node: int = -1
+    nodes: tuple[str, ...] = ()  # of a chain, or of those of its items that have the same clock
     adds_up: bool = False  # as `Facts.adds_up`
     cycle: tuple[str, ...] = ()  # the lines that need each other's earlier values, if it is those
     loop: Loop | None = None  # what they compute

@@ -251,8 +251,7 @@ class Plan:
         found: set[When] = set()
         apart = set(parts("\n".join([*line.before, line.code])))
         for use in self.uses[id(one)]:
-            own = f"{use.path}{line.name}"
-            for name in self._below(own, line.use is not None):
+            for name in self.own(use, line):
                 if self.ids[name] in self.whens and name.removeprefix(use.path) not in apart:
                     found.add(self.whens[self.ids[name]].within(use.base))
         loops = {(when.loop, when.clock) for when in found if when.loop >= 0}
@@ -279,6 +278,11 @@ class Plan:
         if len(found) > 1:
             raise Unplanned("a block that is called at ticks of different clocks")
         return next(iter(found), None)
+
+    def own(self, use: Use, line: ProgramLine) -> Iterator[str]:
+        """The names of the nodes of a line."""
+        for name in line.nodes or (line.name,):
+            yield from self._below(f"{use.path}{name}", line.use is not None)
 
     def _below(self, own: str, block: bool) -> Iterator[str]:
         if own in self.ids and not block:
@@ -474,13 +478,16 @@ def _faster_clocks(result: Plan) -> None:
 
 
 def _with_what_they_repeat(result: Plan) -> None:
-    """What repeats a slower clock stands where that stands, which is there or farther on."""
+    """What repeats a slower clock, and reads nothing else, stands where that stands.
+
+    That is there or farther on.
+    """
     graph = result.term.graph
     for i, when in result.whens.items():
         for read in graph.nodes[i].reads:
             source = result.whens[read.source]
             late = source.apart(when) and _repeats(read) and not holds(source, when)
-            if late and source.loop == when.loop == 0:
+            if late and source.loop == when.loop == 0 and len(graph.nodes[i].reads) == 1:
                 strides = graph.nodes[i].strides
                 result.whens[i] = _moment(when.loop, source.lead, strides)
 
@@ -603,7 +610,8 @@ def _visit(
                     nodes[target] = nodes[codes[k]]
                     continue
                 part = f"{path}{line.name}.{k}"
-                nodes[target] = ids.get(f"{path}{line.name}", ids.get(part))
+                own = line.nodes[-1] if line.nodes else line.name
+                nodes[target] = ids.get(f"{path}{own}", ids.get(part))
                 if len(line.targets) > 1 and part in ids and len(codes) == len(line.targets):
                     nodes[target] = ids[part]
             continue
@@ -793,7 +801,9 @@ def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
 
 
 def _recalls(source: When, when: When) -> bool:
-    """Whether rows of a slower clock can be kept for what repeats them position by position."""
+    """Whether what is kept of a slower clock can be repeated position by position."""
+    if len(source.clock.every if source.clock else ()) == 1:
+        return True
     return len(when.offset) > 1 and not any(source.lead) and not any(when.lead)
 
 

@@ -51,7 +51,11 @@ class _Reader:
     def lines(self, instance: Instance, path: str) -> Iterator[Row]:
         for line in instance.lines:
             name = f"{path}{line.name}"
-            op = _flow(self.written.get((line.span.line, line.span.column), ""))
+            written = self.written.get((line.span.line, line.span.column), "")
+            if line.nodes and isinstance(written, list) and len(line.nodes) < len(written):
+                start, end = (int(line.nodes[k].rpartition(".")[2]) for k in (0, -1))
+                name, written = f"{path}{line.nodes[-1]}", written[start : end + 1]
+            op = _flow(written)
             if line.use is None:
                 yield Row(
                     name,

@@ -478,6 +478,11 @@ def condition(s: Sketch) -> None:
         window = s.draw.choice(windows)
         inner = ", col: -1..0" if len(s.axes) == 2 else ""
         forms.append(f"{{conv: {{{axes[0]}: {window}{inner}}}, to: {WIDTH}, of: {name}}}")
+        if known not in ("all", "past") and slower == 1:
+            ends = {"present": "0", "+1": "1", "+2": "2"}[known]
+            forms += [
+                f"{{conv: {{{axes[0]}: -2..{ends}{inner}}}, stride: 2, to: {WIDTH}, of: {name}}}"
+            ] * 2
     if known == "all":
         kind = s.draw.choice(["", ", kind: max"])
         forms += [f"[{{linear: {WIDTH}, of: {name}}}, {{pool: all{kind}}}]"]

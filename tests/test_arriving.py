@@ -189,14 +189,51 @@ SPECS = {
         "out: [{conv: 3, to: 4, of: y, given: seen}, relu]",
         target=VIDEO,
     ),
-}
-REPLAYED = {
     "a slower clock": spec(
         "{features: 2, axes: [time], known: +1}",
         "seen: {conv: 2, to: 4, of: c}",
         "slow: {conv: 2, stride: 2, to: 4, of: y}",
         "out: [{up: 2, of: slow}, {conv: 2, given: seen}, relu]",
     ),
+    "a context of both": spec(
+        "{classes: 3, axes: [time], known: present}",
+        "stem: {conv: 2, to: 4, of: y, given: c}",
+        "slow: {conv: 4, stride: 4, to: 4, of: y ++ c(time - 1)}",
+        "far: [{gru: 4, of: slow}, {deconv: 4, stride: 4}]",
+        "out: [{linear: 4, of: stem, given: far}, relu]",
+    ),
+    "a clock of what is known ahead": spec(
+        "{features: 2, axes: [time], known: +2}",
+        "slow: {conv: {time: -2..2}, stride: 2, to: 4, of: c}",
+        "stem: {conv: 2, to: 4, of: y, given: slow}",
+        "thirds: {conv: {time: -3..0}, stride: 3, of: stem}",
+        "out: {linear: 4, of: stem, given: thirds}",
+    ),
+    "two clocks read late": spec(
+        "{features: 2, axes: [time], known: present}",
+        "slow: {conv: {time: -2..0}, stride: 2, to: 4, of: c}",
+        "more: {conv: 3, stride: 3, to: 4, of: y}",
+        "stem: {conv: {time: -3..-1}, to: 4, of: y}",
+        "late: {conv: {time: -1..1}, of: stem, given: [slow, more]}",
+        "out: tanh(late(time - 1))",
+    ),
+    "a clock of pixels": spec(
+        "{features: 2, axes: [row, col], known: present}",
+        "slow: {conv: {row: -2..0, col: -1..0}, stride: 2, to: 4, of: c}",
+        "stem: {conv: {row: 0, col: -2..-1}, to: 4, of: y}",
+        "out: {linear: 4, of: stem, given: slow}",
+        target=IMAGE,
+    ),
+    "a clock of rows, late": spec(
+        "{features: 2, axes: [row, col], known: present}",
+        "slow: {conv: {row: -2..0, col: -1..0}, stride: 2, to: 4, of: c}",
+        "late: [{up: 2, of: slow}, tanh]",
+        "stem: {conv: {row: 0, col: -2..-1}, to: 4, of: y}",
+        "out: {linear: 4, of: stem, given: late(row - 2)}",
+        target=IMAGE,
+    ),
+}
+REPLAYED = {
     "diagonals": spec(
         "{classes: 3, axes: [row, col], known: past}",
         "seen: {linear: 4, of: c(row - 1)}",
@@ -363,7 +400,15 @@ def test_everything_is_evaluated_once(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["convolutions, present", "convolutions, past", "convolutions, +3", "recurrence, +1"]
+    "name",
+    [
+        "convolutions, present",
+        "convolutions, past",
+        "convolutions, +3",
+        "recurrence, +1",
+        "a context of both",
+        "two clocks read late",
+    ],
 )
 def test_a_stream_without_end_takes_constant_memory(name: str) -> None:
     this = of_text(SPECS[name], lengths={"time": 60})
@@ -376,7 +421,9 @@ def test_a_stream_without_end_takes_constant_memory(name: str) -> None:
     assert len(sizes) == 1
 
 
-@pytest.mark.parametrize("name", ["convolutions, past", "convolutions, +3", "recurrence, present"])
+@pytest.mark.parametrize(
+    "name", ["convolutions, past", "convolutions, +3", "recurrence, present", "a slower clock"]
+)
 def test_steps_are_recorded(name: str) -> None:
     """They replay with the newest values; no module is called then."""
     this = calm(of_text(SPECS[name], lengths={"time": 30}))

@@ -110,6 +110,21 @@ BODIES = {
   sums: 0.5 * sums(time - 1) + slow
   out:  {up: 4, of: sums}
 """,
+    "one line for two clocks": """
+  stem:  {conv: 2, to: 4, of: y}
+  far_0: tanh(stem)
+  far:   [{conv: 4, stride: 4}, {gru: 4}, {conv: 2}, {up: 4}, tanh, {conv: 2}]
+  more:  [{conv: 4, stride: 2, of: stem}, {norm: layer}, {conv: 3, stride: 2}]
+  most:  [{gru: 4}, {deconv: 4, stride: 4}]
+  out:   {linear: 4, of: far_0, given: [far, most]}
+""",
+    "a clock that is read late": """
+  slow: {conv: 4, stride: 3, to: 4, of: y}
+  more: {conv: 4, stride: 2, to: 4, of: y}
+  stem: {conv: {time: -3..-1}, to: 4, of: y}
+  late: {conv: {time: -1..1}, of: stem, given: [slow, more]}
+  out:  tanh(late(time - 1))
+""",
     "given conditions": """
   slow: {conv: 4, stride: 2, to: 4, of: y, given: [mel, voice]}
   next: {linear: 4, of: slow, given: mel(time - 1)}

@@ -93,6 +93,20 @@ def test_a_chain_reads_what_stands_ahead_of_it_late() -> None:
     assert difference(this) < EXACT
 
 
+def test_a_chain_whose_last_layer_stands_ahead_is_read_late() -> None:
+    """Its first layer stands two positions ahead, its last one."""
+    this = of_text(
+        "name: chained\nvariables:\n  y: {classes: 4, axes: [time]}\ngenerate: y\nnetwork:\n"
+        "  chain: [{conv: {time: -4..-3}, to: 4, of: y}, {conv: {time: -1..1}}]\n"
+        "  ahead: {conv: {time: 0..1}}\n"
+        "  out: {linear: 4, of: ahead, given: chain}\nhead: categorical\n",
+        lengths={"time": 9},
+    )
+    assert this.derived
+    for known in range(9):
+        assert difference(this, known) < EXACT, known
+
+
 def test_what_stands_ahead_is_kept_once_however_often_a_line_reads_it() -> None:
     this = of_text(
         "name: drawn\nvariables:\n  y: {features: 2, axes: [time]}\ngenerate: y\nnetwork:\n"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from arspec.diagnostics import refuse
 from arspec.equations import (
@@ -45,20 +47,23 @@ class Chains(Lines):
             )
         current: Any = previous
         modules: list[Module] = []
-        steps: list[tuple[str, str, bool]] = []  # construct, call template, plain
-        made: Any = None
-        info: Info | None = None
-        parameters, masks = 0, []
-        first_code = ""
-        inner_modules: list[Module] = []
+        inner: list[Module] = []
+        steps: list[_Step] = []
+        first = ""
         for i, item in enumerate(items):
             path = (*line.path, i)
             at = self.spec.span(path)
             where = f"{name}.{i}"
+            if isinstance(item, Use):
+                self._fail(at, "`use` inside a chain", "give it a line of its own")
+            op = PLAIN if isinstance(item, str) else item
+            assert isinstance(op, Op)
+            source = self._source(
+                op, path, at, scope, current, where, modules, instance, line.attribute
+            )
+            code = source.code if isinstance(source, Ref) else ""
+            first = first if i else code
             if isinstance(item, str):
-                source = self._source(
-                    PLAIN, path, at, scope, current, where, modules, instance, line.attribute
-                )
                 assert isinstance(source, Ref)
                 term = term_of(source)
                 features = term.features
@@ -68,109 +73,133 @@ class Chains(Lines):
                     features = features.times(2)
                 term = replace(term, features=features, symbols=None, raw="", delays=())
                 ref = self._made(term, where, at, line.attribute, instance)
-                steps.append(
-                    (FUNCTION_MODULE.get(item, ""), FUNCTION_CODE[item], item in FUNCTION_MODULE)
-                )
-                node, info = ref.node, ref.info
-            elif isinstance(item, Use):
-                self._fail(at, "`use` inside a chain", "give it a line of its own")
+                construct, simple = FUNCTION_MODULE.get(item, ""), item in FUNCTION_MODULE
+                step = _Step(i, construct, FUNCTION_CODE[item], simple, ref.node, ref.info)
             else:
-                assert isinstance(item, Op)
-                source = self._source(
-                    item, path, at, scope, current, where, modules, instance, line.attribute
-                )
                 made = self._op(
-                    item, path, at, scope, where, f"{line.attribute}.{i}", source, 1, instance
+                    op, path, at, scope, where, f"{line.attribute}.{i}", source, 1, instance
                 )
                 facts = made.facts
                 own = [m for m in made.modules if m.attribute == f"{line.attribute}.{i}"]
-                inner_modules += [m for m in made.modules if m not in own]
-                construct = own[0].construct if own else ""
-                template = made.code
-                if isinstance(source, Ref) and source.code and i:
-                    template = template.replace(f"({source.code}", "({}", 1)
-                simple = bool(construct) and plain(made.code) == plain(
-                    f"self.{line.attribute}.{i}({source.code if isinstance(source, Ref) else ''})"
+                inner += [m for m in made.modules if m not in own]
+                construct, template = own[0].construct if own else "", made.code
+                if code and i:
+                    template = template.replace(f"({code}", "({}", 1)
+                called = f"self.{line.attribute}.{i}({code})"
+                simple = bool(construct) and plain(made.code) == plain(called)
+                info = Info(facts.grid, facts.features, facts.due, None, facts.batched)
+                step = _Step(
+                    i, construct, template, simple, made.node, info, made.parameters, facts.mask
                 )
-                steps.append((construct, template, simple))
-                parameters += made.parameters
-                masks.append(facts.mask)
-                node, info = (
-                    made.node,
-                    Info(facts.grid, facts.features, facts.due, None, facts.batched),
-                )
-            if i == 0:
-                first_code = source.code if isinstance(source, Ref) else ""
-            current = Ref(node, info, "\x00")
-        assert info is not None
-        target = local(line.attribute)
-        before: tuple[str, ...] = ()
-        if all(simple for _, _, simple in steps):
-            inner = ", ".join(construct for construct, _, _ in steps)
-            modules.append(Module(line.attribute, f"nn.Sequential({inner})"))
-            code = f"self.{line.attribute}({first_code})"
-            if any(plain(template) != template for _, template, _ in steps):
-                before, code = _one_by_one(line.attribute, target, steps, first_code)
-        else:
-            before, code = self._spelled_chain(
-                line, steps, first_code, target, modules, inner_modules
-            )
-        instance.lines.append(
-            ProgramLine(
-                line.attribute,
-                line.span,
-                (target,),
-                code,
-                tuple(modules),
-                info.grid,
-                info.features.text,
-                info.batched,
-                before=before,
-                mask=" ".join(m for m in masks if m),
-                parameters=parameters,
-                node=node,
-            )
-        )
-        return Ref(node, info, target)
+            steps.append(step)
+            current = Ref(step.node, step.info, "\x00")
+        taken = scope.lines | self.shared.numbers.keys() | self.shared.variables.keys()
+        instance.lines += _lines_of(line, steps, first, modules, inner, taken)
+        return Ref(step.node, step.info, local(line.attribute))
 
-    def _spelled_chain(
-        self,
-        line: Line,
-        steps: list[tuple[str, str, bool]],
-        first: str,
-        target: str,
-        modules: list[Module],
-        inner: list[Module],
-    ) -> tuple[tuple[str, ...], str]:
-        """A chain that nn.Sequential cannot hold: one statement per item, same keys."""
+
+class _Step(NamedTuple):
+    """One item of a chain: its layer's construct, its code with `{}` for what it reads.
+
+    `simple`: whether nn.Sequential can hold it.
+    """
+
+    place: int
+    construct: str
+    template: str
+    simple: bool
+    node: int
+    info: Info
+    parameters: int = 0
+    mask: str = ""
+
+
+def _lines_of(
+    line: Line,
+    steps: list[_Step],
+    first: str,
+    modules: list[Module],
+    inner: list[Module],
+    taken: Collection[str],
+) -> Iterator[ProgramLine]:
+    """The lines of the program: one, or one for each clock of the chain.
+
+    `first`: the code of what the first item reads; `inner`: modules inside of items; `taken`:
+    names that lines must not have.
+    """
+    attribute = line.attribute
+    simple = all(step.simple for step in steps)
+    if simple:
+        layers = ", ".join(step.construct for step in steps)
+        modules = [*modules, Module(attribute, f"nn.Sequential({layers})")]
+    else:
         held = {
-            str(i): construct
-            for i, (construct, template, _) in enumerate(steps)
-            if construct and "self." in template
+            str(step.place): step.construct
+            for step in steps
+            if step.construct and "self." in step.template
         }
-        for module in inner:
-            held[module.attribute.removeprefix(f"{line.attribute}.")] = module.construct
+        held |= {m.attribute.removeprefix(f"{attribute}."): m.construct for m in inner}
         listing = ", ".join(f'"{key}": {make}' for key, make in held.items())
-        modules.append(Module(line.attribute, f"nn.ModuleDict({{{{{listing}}}}})"))
-        statements = []
-        current = first
-        for _, template, _ in steps:
-            if "self." not in template:
-                code = template.replace("{}", current)
-            else:
-                code = template.replace("{}", current).replace("\x00", current)
-            for key in sorted(held, key=len, reverse=True):
-                code = code.replace(
-                    f"self.{line.attribute}.{key}(", f'self.{line.attribute}["{key}"]('
-                )
-            statements.append(code)
-            current = target
-        return tuple(f"{target} = {s}" for s in statements[:-1]), statements[-1]
+        modules = [*modules, Module(attribute, f"nn.ModuleDict({{{{{listing}}}}})")]
+    current = first
+    for part in _by_clock(steps):
+        last, whole = part[-1], len(part) == len(steps)
+        name = attribute if last is steps[-1] else f"{attribute}_{last.place}"
+        while name != attribute and name in taken:
+            name += "_"
+        target = local(name)
+        if not simple:
+            codes = _spelled(attribute, held, part, current, target)
+        elif whole and all(plain(step.template) == step.template for step in part):
+            codes = [f"self.{attribute}({current})"]
+        else:
+            codes = _one_by_one(attribute, part, current, target)
+        yield ProgramLine(
+            name,
+            line.span,
+            (target,),
+            codes[-1],
+            tuple(modules),
+            last.info.grid,
+            last.info.features.text,
+            last.info.batched,
+            before=tuple(f"{target} = {code}" for code in codes[:-1]),
+            mask=" ".join(step.mask for step in part if step.mask),
+            parameters=sum(step.parameters for step in part),
+            node=last.node,
+            nodes=tuple(f"{attribute}.{step.place}" for step in part),
+        )
+        current, modules = target, []
 
 
-def _one_by_one(
-    attribute: str, target: str, steps: list[tuple[str, str, bool]], first: str
-) -> tuple[tuple[str, ...], str]:
+def _by_clock(steps: list[_Step]) -> list[list[_Step]]:
+    """Runs of items with the same strides."""
+    parts = [steps[:1]]
+    for before, step in pairwise(steps):
+        was, now = dict(before.info.grid), dict(step.info.grid)
+        if any(was[axis] != now[axis] for axis in was.keys() & now.keys()):
+            parts.append([])
+        parts[-1].append(step)
+    return parts
+
+
+def _spelled(
+    attribute: str, held: Collection[str], part: list[_Step], current: str, target: str
+) -> list[str]:
+    """A chain that nn.Sequential cannot hold: one statement per item, same keys."""
+    codes = []
+    for step in part:
+        code = step.template.replace("{}", current)
+        if "self." in step.template:
+            code = code.replace("\x00", current)
+        for key in sorted(held, key=len, reverse=True):
+            code = code.replace(f"self.{attribute}.{key}(", f'self.{attribute}["{key}"](')
+        codes.append(code)
+        current = target
+    return codes
+
+
+def _one_by_one(attribute: str, part: list[_Step], current: str, target: str) -> list[str]:
     """An nn.Sequential with layers that keep something: runs of others stay one statement."""
     codes: list[str] = []
     run: list[int] = []
@@ -185,14 +214,14 @@ def _one_by_one(
         run.clear()
         return target
 
-    current = first
-    for i, (_, template, _) in enumerate(steps):
-        if plain(template) == template:
-            run.append(i)
+    for step in part:
+        if plain(step.template) == step.template:
+            run.append(step.place)
             continue
         current = close(current)
-        code = template.replace(f"self.{attribute}.{i}(", f"self.{attribute}[{i}](", 1)
+        i = step.place
+        code = step.template.replace(f"self.{attribute}.{i}(", f"self.{attribute}[{i}](", 1)
         codes.append(code.replace("({}", f"({current}", 1))
         current = target
     close(current)
-    return tuple(f"{target} = {code}" for code in codes[:-1]), codes[-1]
+    return codes

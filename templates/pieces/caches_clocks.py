@@ -41,10 +41,18 @@ class RingCache(Cache):
             self.put(x, state)
 
     def fill(self, x: Tensor, state: State) -> None:
-        end = min(max(state.at[0] + self.source[0], 0), x.shape[1])
-        first = max(end - self.size, 0)
         self.ring = x.new_zeros(len(x), self.size, x.shape[-1])
-        self.ring[:, torch.arange(first, end, device=x.device) % self.size] = x[:, first:end]
+        slots, latest = self.latest(x, state)
+        self.ring[:, slots] = latest
+
+    def latest(self, x: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """The slots that are filled behind a prompt x, and with what."""
+        end = max(state.at[0] + self.source[0], 0)
+        first = max(end - self.size, 0)
+        x = x[:, first:end]
+        behind = x.new_full((len(x), end - first - x.shape[1], x.shape[2]), self.outside)
+        slots = torch.arange(first, end, device=x.device) % self.size
+        return slots, torch.cat([x, behind], 1)
 
 
 class StrideCache(RingCache):
@@ -60,6 +68,21 @@ class StrideCache(RingCache):
         self.taps = self.taps.to(x.device)
         first = state.on(0, self.output).tensor * self.stride
         return self.ring.index_select(1, (first + self.taps) % self.size)
+
+
+class RepeatCache(RingCache):
+    """For a repetition: output i reads x[i // rate]."""
+
+    def __init__(self, source: Offset, output: Offset, rate: int) -> None:
+        super().__init__(source, output, source[0] - output[0] // rate + 2)
+        self.rate = rate
+
+    def between(self, x: Tensor, home: Any, state: State) -> Tensor:
+        """The newest output, (B, 1, C): asked for at the clock of the outputs."""
+        if home.ticking:
+            self.put(x, home)
+        number = state.on(0, self.output).tensor // self.rate
+        return self.ring.index_select(1, number % self.size)
 
 
 class StridedTapCache(StrideCache):
@@ -126,11 +149,9 @@ class SpreadCache(RingCache):
         self.slots.index_copy_(1, slot, made.to(self.ring.dtype))
 
     def fill(self, x: Tensor, state: State) -> None:
-        end = min(max(state.at[0] + self.source[0], 0), x.shape[1])
-        first = max(end - self.size, 0)
         self.prepare(x)
-        slot = torch.arange(first, end, device=x.device) % self.size
-        self.slots[:, slot] = self.products(x[:, first:end])
+        slots, latest = self.latest(x, state)
+        self.slots[:, slots] = self.products(latest)
 
     def between(self, x: Tensor, home: Any, state: State) -> Tensor:
         """The newest output, (B, 1, outputs): asked for at the clock of the outputs."""

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from .caches1d import DelayCache
 from .caches2d import ShiftCache
+from .caches_clocks import RepeatCache
 from .caches_grids import RepeatCrossCache
 from .state import Offset, Place, State
 
@@ -97,6 +98,26 @@ def held(
     if past is None or past.filling:
         return repeat(x, rate, length, axis, name)
     return x
+
+
+class Repeated1d(nn.Module):
+    """The same of what is drawn, where its newest value is not yet the one that is repeated."""
+
+    _place: str = ""
+
+    def __init__(self, rate: int) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def cache(self, source: Offset, output: Offset) -> RepeatCache:
+        """What a sampler keeps of x."""
+        return RepeatCache(source, output, self.rate)
+
+    def forward(self, x: Tensor, length: int, past: State | None = None) -> Tensor:
+        """(B, T, C) -> (B, length, C)"""
+        if past is not None:
+            return past.run(self, x, length)
+        return repeat(x, self.rate, length, 1)
 
 
 class Repeated(nn.Module):

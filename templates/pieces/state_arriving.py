@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -94,11 +95,9 @@ def said(place: Offset) -> str:
 class ArrivingState(State):
     """A state whose steps are given the newest values of some conditions."""
 
-    def __init__(self, shape: tuple[int | None, ...], batch: int, like: Tensor) -> None:
-        super().__init__(shape, batch, like)
-        self.given: dict[str, Tensor | None] = {}
-        self.brought: dict[str, Tensor | None] = {}  # by the step that is to begin
-        self.arrivals: list[Arrival] = []
+    given: dict[str, Tensor | None]
+    brought: Mapping[str, Tensor | None] = {}  # by the step that is to begin
+    arrivals: tuple[Arrival, ...] = ()
 
     def expect(self, name: str, offset: Offset, canvas: Tensor, axis: int) -> None:
         """A condition that arrives, as far as it is known before `at`; zeros stand for the rest."""
@@ -112,7 +111,7 @@ class ArrivingState(State):
         arrival.require(-(-count // math.prod(inner)), self.at)
         known = arrival.given.flatten(axis, axis + depth - 1)
         flat.narrow(axis, 0, count).copy_(known.narrow(axis, 0, count))
-        self.arrivals.append(arrival)
+        self.arrivals += (arrival,)
         self.conditions[name] = canvas
 
     def begin(self) -> None:
@@ -135,6 +134,6 @@ class ArrivingState(State):
         """A state that moves on its own."""
         other = super().clone()
         assert isinstance(other, ArrivingState)
-        other.arrivals = [arrival.clone() for arrival in self.arrivals]
+        other.arrivals = tuple(arrival.clone() for arrival in self.arrivals)
         other.conditions = self.conditions | {a.name: a.newest for a in other.arrivals}
         return other

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .state import Offset, State, Table
+from .state import Offset, State, Table, each, settled
 
 
 class Clock(NamedTuple):
@@ -124,8 +124,10 @@ class Clocked(Timed):
         if kind is None:
             return None
         ticking = [ticks.ticking for ticks in self.slower.values()]
+        waiting = tuple(ticks.waiting for ticks in self.slower.values())
         inner = self.at if len(self.clock.every) > 1 else ()  # what is read lies as its phases say
-        return (*kind, *ticking, *(k % n for k, n in zip(inner, self.period, strict=False)))
+        phases = (k % n for k, n in zip(inner, self.period, strict=False))
+        return (*kind, *phases, waiting, *ticking)
 
     def settle(self) -> None:
         super().settle()
@@ -143,16 +145,18 @@ class Clocked(Timed):
 class Ticks(Timed):
     """The state of a slower clock: `at` is its number of the latest tick.
 
-    It ticks in the first step in any case: what comes before its first number stands before the
-    first position.
+    Behind a prompt it is `waiting`: then that is the number of the tick to come. It ticks in the
+    first step in any case: what comes before its first number stands before the first position.
     """
+
+    begun = ticking = waiting = False
 
     def __init__(self, root: Clocked, clock: Clock) -> None:
         paired = zip(root.shape, clock.every, strict=False)
         shape = tuple(None if n is None else -(-n // every) for n, every in paired)
         super().__init__(shape, root.batch, root.like)
         self.root, self.clock = root, clock
-        self.lag, self.begun, self.ticking = 0, False, False
+        self.lag = 0
 
     def follow(self, at: Offset) -> None:
         """Tick, if it is time at a position."""
@@ -162,7 +166,7 @@ class Ticks(Timed):
         inner = any(at[len(rest) :])  # another channel of the same position
         self.ticking = not (inner or (self.begun and any(rest)))
         if self.ticking:
-            self.begun, self.at = True, numbers
+            self.begun, self.waiting, self.at = True, False, numbers
             self.begin()
 
     def expect(self, shape: Offset) -> None:
@@ -181,17 +185,20 @@ class Ticks(Timed):
         self.filling, self.filled = True, tuple(-(-n // e) for n, e in sizes)
 
     def slab(self, x: Tensor, loop: int, at: Offset = ()) -> Tensor:
+        return super().slab(x, loop, at or self.latest(loop))
+
+    def latest(self, loop: int, by: int = 0) -> Offset:
+        """Before the tick `at`, the latest round of a loop, or the one that is `by` farther on."""
         latest = list(self.at)
-        if not any(latest[loop + 1 :]):  # that is the one before
-            latest[loop] -= 1
-            for axis in range(loop, 0, -1):
-                if latest[axis] < 0:
-                    latest[axis - 1] -= 1
-                    latest[axis] = (self.shape[axis] or 1) - 1
-        return super().slab(x, loop, (max(latest[0], 0), *latest[1:]))
+        latest[loop] += by - (not any(latest[loop + 1 :]))
+        for axis in range(loop, 0, -1):
+            if latest[axis] < 0:
+                latest[axis - 1] -= 1
+                latest[axis] += self.shape[axis] or 1
+        return (max(latest[0], 0), *latest[1:])
 
     def go_on(self) -> None:
-        self.begun = True
+        self.begun = self.waiting = True
         super().go_on()
 
 
@@ -208,3 +215,15 @@ def slower(past: State | None, every: Offset, ahead: Offset = ()) -> State | Non
     assert isinstance(past, Timed)
     clock = Clock(every, ahead or (0,) * len(every))
     return past.root.slower[clock.outside(past.clock)]
+
+
+def settled_at(offsets: Any, past: State | None, loop: int, name: str, *computed: Any) -> Any:
+    """`settled` for what stands at `offsets` from the newest tick, on the axis of its loop."""
+    result = settled(past, loop, name, *computed)
+    if isinstance(past, Ticks) and past.filling:
+
+        def slab(x: Tensor, by: int, ticks: Ticks = past) -> Tensor:
+            return ticks.slab(x, loop, ticks.latest(loop, by))
+
+        past.opened[name] = (loop, each(slab, result, offsets))
+    return result
