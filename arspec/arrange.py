@@ -21,6 +21,7 @@ from arspec.values import tuple_text
 
 _TOKEN = re.compile("\x08(\\d+)\x08")
 _WORD = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
+_KEEPING = re.compile(r"self\.[\w.\[\]\"]+\([^()]*, past=past\)")
 _KEEP = re.compile(r"\bkeep\((self\.[\w.\[\]\"]+),")
 
 
@@ -276,7 +277,7 @@ class Arranger:
             text = self._value(there, own, inner)
             if apart:  # read by a layer that leads from clock to clock, or held
                 self.add(own, [f"{name} = {self._finish(text)}"], [name])
-                self.named[name], text = own, name
+                self.named[name], text = own, self._cut(line, when, own, there.node, name)
             elif loop < when.loop:
                 self.add(own, [f"{name} = {self._finish(text)}"], [name])
                 text = self._cut(line, when, own, there.node, name)
@@ -368,16 +369,19 @@ class Arranger:
             own = self.plan.when(self.one, name)
             nodes = self.plan.nodes(self.one, name)
             if own is not None and own.apart(when):
-                return name
+                return self._cut(line, when, own, self._live(nodes), name) if nodes else name
             if own is not None and own.loop >= when.loop and line.node >= 0:
                 length = code.startswith(".shape", match.end())
                 return name if length else self._late(line, own, when, name)
             if own is None or not nodes or own.loop >= when.loop or own.loop == FREE:
                 return name
-            live = next((n for n in nodes if n in self.plan.whens), nodes[0])
-            return self._cut(line, when, own, live, name)
+            return self._cut(line, when, own, self._live(nodes), name)
 
         return _WORD.sub(cut, code)
+
+    def _live(self, nodes: list[int]) -> int:
+        """Of the nodes that a name stands for, one that is evaluated."""
+        return next((n for n in nodes if n in self.plan.whens), nodes[0])
 
     def _late(
         self, line: ProgramLine, own: When, when: When, name: str, part: str | None = None
@@ -404,11 +408,10 @@ class Arranger:
         infos, axes = self.plan.term.infos, self.frame.axes
         info = infos[node]
         every = dict(infos[line.node].grid) if line.node >= 0 else {}
-        slower = any(s != every.get(axis, 1) for axis, s in info.grid if axis in axes)
         dims = {
             place + int(info.batched): axes.index(axis)
-            for place, (axis, _) in enumerate(info.grid)
-            if not slower  # of a slower clock `repeat` takes the part
+            for place, (axis, stride) in enumerate(info.grid)
+            if stride == every.get(axis, 1)  # of a slower clock `repeat` takes the part
             and axis in axes
             and own.loop < axes.index(axis) <= when.loop
         }
@@ -458,9 +461,12 @@ class Arranger:
             return
         called = re.search(r"self\.[\w.\[\]\"]+$", code)
         assert called is not None
+        apart = plain(argument)  # what is read by a layer that keeps it is of this loop
+        while _KEEPING.search(apart):
+            apart = _KEEPING.sub("", apart)
         finer = [
             own
-            for name in _WORD.findall(plain(argument))
+            for name in _WORD.findall(apart)
             if (own := self._when(name)) and own.pace > when.pace
         ]
         if finer:

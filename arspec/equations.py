@@ -311,8 +311,9 @@ class Evaluator:
 
     def _sinusoidal(self, axis: AxisName) -> Term:
         length = self.scope.length_code(axis.name)
-        module = ("positions", f"SinusoidalPositions({_WIDTH})")
-        code = f"self.{ATTRIBUTE}_positions({length}{first(axis.name)})"
+        own = "positions" if len(self.frame.axes) == 1 else f"{axis.name}_positions"
+        module = (own, f"SinusoidalPositions({_WIDTH})")
+        code = f"self.{ATTRIBUTE}_{own}({length}{first(axis.name)})"
         return Term((), ((axis.name, 1),), None, KNOWN, code, batched=False, modules=(module,))
 
     def _over_list(self, expr: Call, name: str, value: Value | Term) -> Value | Term:

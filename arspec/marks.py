@@ -16,6 +16,9 @@ from typing import NamedTuple
 PASSED = "\x07"
 """Stands in a call for what it is told to keep, if a step makes it."""
 
+ITEM = "\x00"
+"""Stands in an item of a chain for what the item before it made."""
+
 KEEPS = "\x02\x02"
 SHIFT = "\x03shift\x03"
 GIVEN = "\x0egiven\x0e"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from arspec.diagnostics import refuse
-from arspec.equations import Evaluator, Term, reach_of
+from arspec.equations import Evaluator, Term, reach_of, term_of
 from arspec.expansion import Builder
 from arspec.expansion.applied import outputs_of
 from arspec.graph import ALL, UPTO, Read
@@ -157,7 +157,7 @@ def _written(
     """Parameters that the spec gives by equations: `mean: mu, scale: sqrt(v)`."""
     evaluator = Evaluator(scope, builder.frame, builder.order)
     target = builder.shared.variables[builder.variable]
-    codes, reads = {}, []
+    codes, reads, made = {}, list[Read](), list[Module]()
     for name in head.parameters:
         at = (*path, name)
         raw = head.written.get(name)
@@ -190,13 +190,17 @@ def _written(
                 right=_axes(target.info),
             )
         where = builder.spec.span(at)
+        if term.modules:  # a shift keeps something: it is a node of its own
+            made += builder._modules(term, f"head_{name}")
+            own_node = builder._hoisted(term, f"head.{name}", where, f"head_{name}", root)
+            term = term_of(own_node)
         reads += [
             Read(read.ref.node, reach_of(builder.frame, read.offsets), where, read.depends)
             for read in term.reads
         ]
         codes[name] = evaluator._aligned(term, target.info.grid)
     arguments = ", ".join(codes.values())
-    return (), f"{head.key}_parameters({target.code}, {arguments})", reads, 0
+    return tuple(made), f"{head.key}_parameters({target.code}, {arguments})", reads, 0
 
 
 def _axes(info: Info) -> str:

@@ -380,7 +380,8 @@ def plan(
                     source = use.nodes.get(mark.reads) if mark.among > 1 else None
                     _keep(result, node, use.path + mark.module, mark.among, windows, source)
     for mark in marked(term.head.code):
-        _keep(result, graph.head, mark.module, 1, windows, None)
+        source = variables.get(mark.reads) if mark.among > 1 else None
+        _keep(result, result.ids[mark.node], mark.module, mark.among, windows, source)
     _check(result, windows)
     return result
 
@@ -768,8 +769,8 @@ def _check_recurrence(result: Plan, node: int) -> None:
     if [axis for axis, _ in result.term.infos[node].grid] != list(result.term.frame.axes):
         raise Unplanned("a recurrence along some of the axes")
     when, source = result.whens[node], result.whens[result.term.graph.nodes[node].reads[0].source]
-    if when.clock != source.clock or (when.clock and len(result.term.frame.axes) > 1):
-        raise Unplanned("a recurrence on a slower clock of a grid, or on another than its input")
+    if when.clock != source.clock:
+        raise Unplanned("a recurrence on another clock than its input")
 
 
 def _check(result: Plan, windows: set[tuple[int, int]]) -> None:

@@ -167,7 +167,60 @@ GRIDS = {
   f:   {pool: prefix, of: a}
   out: d + e + f
 """,
+    "a pixel of four": """
+  a:   {conv: 3, stride: 2, to: 2, of: y}
+  out: {up: 2}
+""",
+    "given along some axes": """
+  a:   {conv: {row: -2..-1, col: -1..1}, stride: {row: 2}, to: 4, of: y}
+  b:   {conv: 3, stride: {col: 2}, to: 4, of: y}
+  c:   {conv: 3, to: 4, of: y, given: [a, b]}
+  out: [relu, {conv: 3}]
+""",
+    "recurrences of pixels": """
+  a:   {conv: 3, stride: 2, to: 4, of: y}
+  b:   {lstm: 4, state: [{row: -1}, {col: -1}]}
+  c:   {conv: {row: -2..-1, col: -1..1}, stride: 2, to: 4, of: y}
+  d:   {gru: 4, state: {row: -1}}
+  out: {conv: 3, to: 4, of: y, given: [b, d]}
+""",
+    "recurrences of rows and columns": """
+  a:   {conv: {row: -2..-1, col: -1..1}, stride: {row: 2}, to: 4, of: y}
+  b:   {lstm: 4, state: {row: -1, col: -1..1}}
+  c:   {conv: 3, stride: {col: 2}, to: 4, of: y}
+  d:   {gru: 4, state: {col: -1}}
+  out: {conv: 3, to: 4, of: y, given: [b, d]}
+""",
 }
+FRAMES = """
+name: frames
+variables:
+  y: {levels: 3, axes: [frame, row, col]}
+generate: y
+network:
+  slow: {conv: {frame: -2..-1, row: -1..1, col: -1..1}, stride: {frame: 2}, to: 4, of: y}
+  past: {conv: {frame: -1, row: -1..1, col: -1..1}, stride: {row: 2, col: 2}, to: 4, of: y}
+  cell: {lstm: 4, state: {frame: -1, row: -1..1, col: -1..1}}
+  back: {deconv: {row: 0..1, col: 0..1}, stride: {row: 2, col: 2}}
+  far:  {gru: 4, state: {frame: -1}, of: slow}
+  out:  {conv: 3, to: 4, of: y, given: [back, slow, far]}
+head: categorical
+"""
+GIVEN = """
+name: given
+variables:
+  y:    {levels: 3, axes: [row, col], channels: 2}
+  rows: {features: 2, axes: [row / 2, col], known: all}
+  cols: {classes: 3, axes: [row, col / 2], known: all}
+generate: y
+network:
+  a:   {conv: {row: -2..-1, col: -1..1}, stride: 2, to: 6, of: y}
+  b:   {conv: 3, mask: A, to: 6, of: y, given: [a, rows, cols]}
+  out: [relu, {linear: 4}]
+head: categorical
+order: [row, col, channel]
+"""
+"""Ordered channels, and conditions that are slower on one axis."""
 TWO_STACKS = """
 name: two_stacks
 
@@ -378,20 +431,27 @@ def test_compiled_steps(name: str) -> None:
     assert stats["unique_graphs"] == graphs
 
 
-SHAPES = [(5, 4), (6, 3), (4, 5)]
+SHAPES = [(5, 4), (6, 3), (4, 5), (7, 6)]
 
 
 @cache
 def grid(name: str, shape: tuple[int, ...]) -> Case:
     body = GRIDS.get(name)
-    text = {"two stacks": TWO_STACKS, "video": VIDEO}.get(name) or (
+    text = {
+        "two stacks": TWO_STACKS,
+        "video": VIDEO,
+        "frames": FRAMES,
+        "ordered channels": GIVEN,
+    }.get(name) or (
         "name: drawn\nvariables:\n  y: {levels: 4, axes: [row, col]}\n"
         f"generate: y\nnetwork:{body}\nhead: categorical\n"
     )
     return of_text(text, lengths=dict(zip(("row", "col", "frame"), shape, strict=False)))
 
 
-each_grid = pytest.mark.parametrize("name", [*GRIDS, "two stacks", "video"])
+each_grid = pytest.mark.parametrize(
+    "name", [*GRIDS, "two stacks", "video", "frames", "ordered channels"]
+)
 
 
 @each_grid

@@ -16,7 +16,7 @@ from arspec.equations import (
 from arspec.expansion.lines import Lines
 from arspec.expansion.ops import PLAIN
 from arspec.layers import Op, Use
-from arspec.marks import plain
+from arspec.marks import ITEM, plain
 from arspec.names import local
 from arspec.program import Instance, Module, ProgramLine
 from arspec.scope import Scope
@@ -92,7 +92,7 @@ class Chains(Lines):
                     i, construct, template, simple, made.node, info, made.parameters, facts.mask
                 )
             steps.append(step)
-            current = Ref(step.node, step.info, "\x00")
+            current = Ref(step.node, step.info, ITEM)
         taken = scope.lines | self.shared.numbers.keys() | self.shared.variables.keys()
         instance.lines += _lines_of(line, steps, first, modules, inner, taken)
         return Ref(step.node, step.info, local(line.attribute))
@@ -191,7 +191,7 @@ def _spelled(
     for step in part:
         code = step.template.replace("{}", current)
         if "self." in step.template:
-            code = code.replace("\x00", current)
+            code = code.replace(ITEM, current)
         for key in sorted(held, key=len, reverse=True):
             code = code.replace(f"self.{attribute}.{key}(", f'self.{attribute}["{key}"](')
         codes.append(code)

@@ -187,17 +187,12 @@ class Uses(Arguments):
                     layout = f"{{{name}_groups}}"
                     widths[f"{name}_groups"] = f.layout
             info = replace(ref.info, features=replace(f, text=width, layout=layout))
-            raw = local(name) if ref.raw and not ref.delays else ""
-            if ref.raw:
-                inputs[local(name)] = ref.raw if raw else ref.code
-            code = local(name)
-            return Ref(ref.node, replace(info, symbols=None), code, "", ())
+            return Ref(ref.node, replace(info, symbols=None), local(name))
 
         bound: dict[str, Value] = {}
         for name, value in arguments.items():
             if isinstance(value, Ref):
-                one_hot = replace(value, raw="")
-                bound[name] = bind(one_hot, name)
+                bound[name] = bind(value, name)
             elif isinstance(value, Group):
                 refs = [ref for ref in value.members if isinstance(ref, Ref)]
                 bound[name] = Group(tuple(bind(r, f"{name}_{i}") for i, r in enumerate(refs)))

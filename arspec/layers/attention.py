@@ -8,7 +8,7 @@ from arspec.graph import ALL, EVERYWHERE, PAST, PRESENT
 from arspec.layers.base import Axes, Facts, Flag, Nodes, Number, Weighted
 from arspec.layers.linear import missing_setting, settings
 from arspec.layers.site import Site
-from arspec.marks import KEEPS
+from arspec.marks import ITEM, KEEPS
 from arspec.values import DERIVED
 
 
@@ -99,8 +99,10 @@ class Attention(Weighted):
             return "", "", "attention without a mask"
         if self.along is not None:
             return "", "", "attention along some axes only"
-        if len(site.axes) > 1 and not (site.raster and site.x.code.isidentifier()):
+        if len(site.axes) > 1 and not site.raster:
             return "", "", "attention over several axes that are not in raster order"
+        if len(site.axes) > 1 and not (site.x.code.isidentifier() or site.x.code == ITEM):
+            return "", "", "attention over several axes of an expression, not of a line"
         if self.every is not None:
             return "", "", "strided attention"
         if self.dim is not None:

@@ -152,7 +152,7 @@ class Fronts:
         sizes = torch.tensor(shape)
         strides = torch.tensor([sizes[k + 1 :].prod() for k in range(len(shape))])
         numbers = torch.arange(int(sizes.prod()))
-        places = numbers[:, None] // strides % sizes  # (positions, axes)
+        places = numbers[:, None] // strides % sizes  # of each its place
         level = places @ torch.tensor(order)
         level = level - level.min() if len(level) else level
         first = torch.argsort(level, stable=True)
