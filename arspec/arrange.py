@@ -21,7 +21,7 @@ from arspec.values import tuple_text
 
 _TOKEN = re.compile("\x08(\\d+)\x08")
 _WORD = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
-_KEEPING = re.compile(r"self\.[\w.\[\]\"]+\([^()]*, past=past\)")
+_KEEPING = re.compile(r"self\.[\w.\[\]\"]+\([^()]*, past=(?:past|along\(past, \d\))\)")
 _KEEP = re.compile(r"\bkeep\((self\.[\w.\[\]\"]+),")
 
 
@@ -117,6 +117,7 @@ class Arranger:
         self.items: list[Item] = []
         self.modules: dict[str, str] = {}
         self.finished: list[str] = []  # parts of an expression that are as a step evaluates them
+        self.parts: dict[str, str] = {}  # the nodes of parts of lines, by what these are called
         self.named: dict[str, When] = {}  # parts that another clock reads, when they are evaluated
 
     def add(self, when: When | None, statements: Iterable[str], defines: Sequence[str]) -> None:
@@ -258,8 +259,9 @@ class Arranger:
             read = self._finish(code[start:end])
             self._keep_finer(when, code[: start - 1], read)
             # What a window reads stands where it stands: the layer's cache knows.
-            whole = self._node(match[0].strip("\x02")) in self.plan.whole
-            told = ", past=past" if when.loop >= 0 and not whole else ""
+            node = match[0].strip("\x02")
+            whole = self._node(node) in self.plan.whole
+            told = f", past={self._past(node)}" if when.loop >= 0 and not whole else ""
             rest = code[end : match.start()] + told + code[match.end() :]
             code = code[:start] + self._token(read) + rest
         code = code.replace(PASSED, ", past=past" if when.loop >= 0 else "")
@@ -270,6 +272,7 @@ class Arranger:
     def _hoist(self, line: ProgramLine, when: When, code: str) -> str:
         while part := outermost(code):
             node, name, inner = part.node, part.name, part.code
+            self.parts[name] = node
             own = self.plan.of_node(self.one, node)
             own = own if own is not None and own.loop != FREE else when
             loop, apart = own.loop, own.apart(when)
@@ -316,7 +319,8 @@ class Arranger:
 
     def _recalled(self, line: ProgramLine, source: When, when: When, code: str) -> str:
         """A repetition along all axes, from what is kept of a slower clock."""
-        axes = self.frame.axes
+        assert source.clock is not None
+        axes = self.frame.axes[: len(source.clock.every)]
         rates, lengths = ["1"] * len(axes), [""] * len(axes)
         while match := FIRST.search(code + ")") if code.startswith("repeat(") else None:
             match = list(FIRST.finditer(code))[-1]
@@ -330,7 +334,6 @@ class Arranger:
         lengths = [n or f"{code}.shape[{k}]" for k, n in enumerate(lengths, start=1)]
         piece = "Repeated" if len(axes) > 1 else "Repeated1d"
         self.modules[f"self.{attribute}"] = f"{piece}({', '.join(rates)})"
-        assert source.clock is not None
         for use in self.plan.uses[id(self.one)]:
             clock = source.clock.outside(use.base)
             self.plan.kept[use.path + attribute] = Keeping(source.offset, when.offset, clock)
@@ -391,18 +394,40 @@ class Arranger:
         if not late:
             return name
         attribute = f"{line.name}_{name}_late"
-        grid = tuple((axis, 1) for axis in self.frame.axes)
+        axes = self.frame.axes[: self.plan.outer(late[0][1]) or None]
+        grid = tuple((axis, 1) for axis in axes)
         features = self.plan.term.infos[late[0][1]].features
         self.modules[f"self.{attribute}"] = shift_module(grid, (), features=features)
         for path, node, kept in late:
             self.plan.keep(path + attribute, node, kept)
+        state = self._along({self.plan.outer(node) for _, node, _ in late})
         if own.loop > when.loop:
-            self.add(own, [f"keep(self.{attribute}, {name}, past)"], [])
+            self.add(own, [f"keep(self.{attribute}, {name}, {state})"], [])
         # Its cache moves on with each call: one statement, however often the line reads the name.
-        statement = f"{attribute} = self.{attribute}({name}, past=past)"
+        statement = f"{attribute} = self.{attribute}({name}, past={state})"
         if not any(statement in item.statements for item in self.items):
             self.add(when, [statement], [attribute])
         return attribute
+
+    def _past(self, name: str) -> str:
+        """The state in which a layer keeps things, by the name of its node."""
+        found = [self.plan.ids.get(use.path + name) for use in self.plan.uses[id(self.one)]]
+        return self._along({self.plan.outer(n) for n in found if n in self.plan.whens})
+
+    def _past_of(self, name: str) -> str:
+        """The same by the name of what it reads."""
+        if name in self.parts:
+            return self._past(self.parts[name])
+        live = [n for n in self.plan.nodes(self.one, name) if n in self.plan.whens]
+        return self._along({self.plan.outer(n) for n in live})
+
+    def _along(self, axes: set[int]) -> str:
+        if len(axes) > 1:
+            raise Unplanned("a block along some of the axes and along all of them")
+        (outer,) = axes or {0}
+        if outer and any(use.base for use in self.plan.uses[id(self.one)]):
+            raise Unplanned("a block at a slower clock that reads along some of the axes")
+        return f"along(past, {outer})" if outer else "past"
 
     def _cut(self, line: ProgramLine, when: When, own: When, node: int, name: str) -> str:
         infos, axes = self.plan.term.infos, self.frame.axes
@@ -470,9 +495,12 @@ class Arranger:
             if (own := self._when(name)) and own.pace > when.pace
         ]
         if finer:
-            if "past=past" in argument:
+            if "past=" in argument:
                 raise Unplanned("a window of a window over a finer loop")
-            self.add(finer[0], [f"keep({called[0]}, {plain(argument)}, past)"], [])
+            states = {self._past_of(n) for n in _WORD.findall(apart) if self._when(n) in finer}
+            if len(states) > 1:
+                raise Unplanned("a window of what has some of the axes and of what has all of them")
+            self.add(finer[0], [f"keep({called[0]}, {plain(argument)}, {states.pop()})"], [])
 
     def arranged(self, inputs: Iterable[str], outputs: Iterable[str]) -> Arranged:
         """The statements of `forward`, and the methods beside it."""

@@ -43,21 +43,23 @@ class Clock:
 
     def within(self, base: Clock) -> Clock:
         """The same, counted in ticks of a finer clock."""
-        pairs = list(zip(self.every, base.every, strict=True))
-        leads = [a - b for a, b in zip(self.ahead, base.ahead, strict=True)]
-        if any(e % b for e, b in pairs) or any(
-            a % b for a, (_, b) in zip(leads, pairs, strict=True)
+        pairs = list(zip(self.every, base.every, strict=False))
+        leads = [a - b for a, b in zip(self.ahead, base.ahead, strict=False)]
+        if (
+            len(pairs) < len(self.every)
+            or any(e % b for e, b in pairs)
+            or any(a % b for a, (_, b) in zip(leads, pairs, strict=False))
         ):
             raise Unplanned("clocks that tick apart")
         every = tuple(e // b for e, b in pairs)
-        return Clock(every, tuple(a // b for a, (_, b) in zip(leads, pairs, strict=True)))
+        return Clock(every, tuple(a // b for a, (_, b) in zip(leads, pairs, strict=False)))
 
     def outside(self, base: Clock | None) -> Clock:
         """The same, counted in positions drawn, if it was in ticks of a finer clock."""
         if base is None:
             return self
-        every = tuple(e * b for e, b in zip(self.every, base.every, strict=True))
-        ahead = zip(self.ahead, base.every, base.ahead, strict=True)
+        every = tuple(e * b for e, b in zip(self.every, base.every, strict=False))
+        ahead = zip(self.ahead, base.every, base.ahead, strict=False)
         return Clock(every, tuple(a * b + c for a, b, c in ahead))
 
 
@@ -159,8 +161,9 @@ class Plan:
 
     @property
     def clocks(self) -> list[Clock]:
-        """All slower clocks, the finest first."""
-        found = {when.clock for when in self.whens.values() if when.clock is not None}
+        """All clocks but that of the positions drawn, the finest first."""
+        whens = [when.clock for when in self.whens.values()]
+        found = {c for c in (*whens, *(k.clock for k in self.kept.values())) if c is not None}
         return sorted(found, key=lambda clock: (prod(clock.every), clock.every, clock.ahead))
 
     def drawn(self, one: BlockClass) -> bool:
@@ -225,15 +228,33 @@ class Plan:
             if source in self.whens and source is not None and reader is not None:
                 theirs, mine = self.whens[source], self.whens[reader]
                 if theirs.loop >= mine.loop >= 0 and theirs.clock == mine.clock:
-                    places = Keeping(theirs.offset, mine.offset, theirs.clock)
+                    places = Keeping(theirs.offset, mine.offset, self.clock_of(source))
                     found.append((use.path, source, places))
                     if places.source != places.output:
                         self.check_grid(source)
         return found if any(kept.source != kept.output for *_, kept in found) else []
 
+    def outer(self, node: int) -> int:
+        """How many axes a node has, if it has the first ones alone, that of its loop among them.
+
+        Else 0: then it has all axes, or it keeps nothing.
+        """
+        grid, when = self.term.infos[node].grid, self.whens[node]
+        first = [(axis, 1) for axis in self.term.frame.axes[: len(grid)]]
+        alone = when.clock is None and 0 <= when.loop < len(grid) and list(grid) == first
+        return len(grid) if alone and len(grid) < len(self.term.frame.axes) else 0
+
+    def clock_of(self, node: int) -> Clock | None:
+        """The clock of what layers keep of a node: with fewer axes, one that moves along these."""
+        axes = self.outer(node)
+        return Clock((1,) * axes, (0,) * axes) if axes else self.whens[node].clock
+
     def check_grid(self, node: int) -> None:
-        """What caches keep of a node lies on the whole grid."""
-        if [axis for axis, _ in self.term.infos[node].grid] != list(self.term.frame.axes):
+        """What caches keep of a node lies on the whole grid, or along its first axes."""
+        axes, clock = self.term.frame.axes, self.clock_of(node)
+        if clock is not None:
+            axes = axes[: len(clock.every)]
+        if [axis for axis, _ in self.term.infos[node].grid] != list(axes):
             raise Unplanned("a window along some of the axes")
 
     def _reader(self, name: str, source: int | None) -> int | None:
@@ -437,6 +458,8 @@ def _as_scheduled(result: Plan) -> None:
 
 def _moment(loop: int, lead: Offset, strides: Offset) -> When:
     """What stands that far ahead of the position drawn, by the clock that its strides are."""
+    while len(strides) > loop + 1 and not strides[-1]:  # it has the first axes only
+        strides = strides[:-1]
     every = tuple(max(stride, 1) for stride in strides)
     if max(every) == 1:
         if loop > 0 and (any(lead[:-1]) or lead[-1] not in (0, -1)):
@@ -717,7 +740,7 @@ def _keep(
         if source.offset != when.offset and not (strict and source.offset == tight):
             raise Unplanned("attention over a node that stands elsewhere")
     windows.update((node, k) for k in wide)
-    places = Keeping(source.offset, when.offset, source.clock)
+    places = Keeping(source.offset, when.offset, result.clock_of(reads[wide[0]].source))
     if it.grouped and it.operations:
         result.kept[module] = places  # what is masked by channels knows the layout of its input
     else:
@@ -754,7 +777,7 @@ def _keep_recursion(
             elif source.loop == when.loop and source != when and not _windowed(read):
                 raise Unplanned("a recursion over what stands elsewhere")
     attribute = f"{line.targets[-1]}_recursion"
-    clock = next(iter(found)).clock
+    clock = result.clock_of(next(iter(nodes)))
     result.kept[use.path + attribute] = Keeping((min(places),), (max(places),), clock)
     windows |= result.cycles
 
@@ -765,11 +788,9 @@ def _parts_of(result: Plan, name: str) -> list[str]:
 
 
 def _check_recurrence(result: Plan, node: int) -> None:
-    """What keeps its own states has all axes of what is drawn."""
-    if [axis for axis, _ in result.term.infos[node].grid] != list(result.term.frame.axes):
-        raise Unplanned("a recurrence along some of the axes")
-    when, source = result.whens[node], result.whens[result.term.graph.nodes[node].reads[0].source]
-    if when.clock != source.clock:
+    """What keeps its own states has the clock of its input."""
+    result.check_grid(node)
+    if result.clock_of(node) != result.clock_of(result.term.graph.nodes[node].reads[0].source):
         raise Unplanned("a recurrence on another clock than its input")
 
 

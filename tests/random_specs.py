@@ -483,6 +483,12 @@ def condition(s: Sketch) -> None:
             forms += [
                 f"{{conv: {{{axes[0]}: -2..{ends}{inner}}}, stride: 2, to: {WIDTH}, of: {name}}}"
             ] * 2
+    elif known not in ("all", "past") and slower == 1 and axes == s.axes[: len(axes)] != s.axes:
+        first = s.draw.choice(["-1..0", "-2..-1", "-2..0"] + ["0..1"] * (known[0] == "+"))
+        spans = ", ".join(f"{axis}: {first if axis == axes[0] else '-1..0'}" for axis in axes)
+        forms += [f"{{conv: {{{spans}}}, to: {WIDTH}, of: {name}}}"] * 2
+        forms.append(f"{{gru: {WIDTH}, state: {{{axes[0]}: -1}}, of: {name}}}")
+        forms.append(f"{{conv: {{{spans}}}, stride: {{{axes[0]}: 2}}, to: {WIDTH}, of: {name}}}")
     if known == "all":
         kind = s.draw.choice(["", ", kind: max"])
         forms += [f"[{{linear: {WIDTH}, of: {name}}}, {{pool: all{kind}}}]"]
@@ -496,6 +502,9 @@ def condition(s: Sketch) -> None:
     s.lines.append(f"  {reading}: {form}")
     if "pool: all" in form:
         s.known.append(reading)
+        return
+    if "stride" in form and f"stride: {{{axes[0]}: 2}}" in form and len(s.axes) > 1:
+        s.known.append(reading)  # repeated where it is given
         return
     slower *= 2 if "stride" in form or "pool" in form else 1
     if slower > 1 and s.draw.random() < 0.7:

@@ -232,6 +232,27 @@ SPECS = {
         "out: {linear: 4, of: stem, given: late(row - 2)}",
         target=IMAGE,
     ),
+    "a window of frames, +1": spec(
+        "{features: 2, axes: [frame], known: +1}",
+        "seen: [{conv: {frame: -1..1}, to: 4, of: c}, relu, {conv: {frame: -1..0}}]",
+        "out: [{conv: 3, to: 4, of: y, given: seen}, relu]",
+        target=VIDEO,
+    ),
+    "rows by recurrence and stride": spec(
+        "{features: 2, axes: [row], known: present}",
+        "seen: {gru: 4, state: {row: -1}, of: c}",
+        "slow: {conv: {row: -1..0}, stride: {row: 2}, of: seen}",
+        "above: {conv: {row: -2..-1, col: -1..1}, to: 4, of: y, given: [seen, slow]}",
+        "out: [{conv: 3, to: 4, of: y, given: [above, slow(row - 1)]}, relu]",
+        target=IMAGE,
+    ),
+    "a window of frames and rows": spec(
+        "{features: 2, axes: [frame, row], known: present}",
+        "seen: {conv: {frame: -1..0, row: -1..0}, to: 4, of: c}",
+        "whole: {conv: {frame: -1, row: -1..1}, to: 4, of: c}",
+        "out: [{conv: 3, to: 4, of: y, given: [seen, whole]}, relu]",
+        target=VIDEO,
+    ),
 }
 REPLAYED = {
     "diagonals": spec(

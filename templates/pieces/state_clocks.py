@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -20,8 +21,8 @@ class Clock(NamedTuple):
 
     def outside(self, base: Clock) -> Clock:
         """The same, counted in positions drawn, if it was in ticks of a finer clock."""
-        every = tuple(e * b for e, b in zip(self.every, base.every, strict=True))
-        ahead = (a * b + c for a, b, c in zip(self.ahead, base.every, base.ahead, strict=True))
+        every = tuple(e * b for e, b in zip(self.every, base.every, strict=False))
+        ahead = (a * b + c for a, b, c in zip(self.ahead, base.every, base.ahead, strict=False))
         return Clock(every, tuple(ahead))
 
     def positions(self, numbers: int) -> int:
@@ -67,9 +68,10 @@ class Clocked(Timed):
     ) -> None:
         super().__init__(shape, batch, like)
         self.root, self.tables = self, tables
-        axes = len(next(iter(tables)).every)
+        axes = max(len(clock.every) for clock in tables)
         self.clock = Clock((1,) * axes, (0,) * axes)
-        self.period = [math.lcm(*along) for along in zip(*(c.every for c in tables), strict=True)]
+        rates = zip_longest(*(clock.every for clock in tables), fillvalue=1)
+        self.period = [math.lcm(*alike) for alike in rates]
         self.slower = {clock: Ticks(self, clock) for clock in tables}
 
     def clone(self) -> Clocked:
@@ -174,7 +176,8 @@ class Ticks(Timed):
         at = [0] * len(self.at)
         for axis, (k, e, ahead) in enumerate(zip(self.root.at, *self.clock, strict=False)):
             at[axis], rest = divmod(k + ahead, e)
-            if rest:  # behind a slab
+            inner = axis + 1 == len(at) and any(self.root.at[axis + 1 :])
+            if rest or inner:  # behind a slab
                 at[axis] += 1
                 break
         for axis in range(len(at) - 1, 0, -1):
@@ -215,6 +218,14 @@ def slower(past: State | None, every: Offset, ahead: Offset = ()) -> State | Non
     assert isinstance(past, Timed)
     clock = Clock(every, ahead or (0,) * len(every))
     return past.root.slower[clock.outside(past.clock)]
+
+
+def along(past: State | None, axes: int) -> State | None:
+    """The state of what has the first axes only: its clock ticks when the last of them moves on."""
+    if past is None:
+        return None
+    assert isinstance(past, Timed)
+    return past.root.slower[Clock((1,) * axes, (0,) * axes)]
 
 
 def settled_at(offsets: Any, past: State | None, loop: int, name: str, *computed: Any) -> Any:
