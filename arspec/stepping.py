@@ -465,10 +465,8 @@ def _moment(loop: int, lead: Offset, strides: Offset) -> When:
         if loop > 0 and (any(lead[:-1]) or lead[-1] not in (0, -1)):
             raise Unplanned("a node that is evaluated far from the position drawn")
         return When(loop, lead)
-    if loop not in (0, len(every) - 1):
-        raise Unplanned("a slower clock in a loop between others")
-    rows = max((1, *every[:-1])) > 1  # then the last of a row cannot wait for the next one
-    if loop > 0 and (any(lead[:-1]) or lead[-1] not in ((0,) if rows else (0, -every[-1]))):
+    rows = max((1, *every[:loop])) > 1  # then the last of a row cannot wait for the next one
+    if loop > 0 and (any(lead[:-1]) or lead[-1] not in ((0,) if rows else (0, -every[loop]))):
         raise Unplanned("a slower clock that is evaluated far from the position drawn")
     offset, ahead = zip(*(divmod(by, e) for by, e in zip(lead, every, strict=False)), strict=True)
     return When(loop, offset, Clock(every, (*ahead, *(0,) * (len(every) - len(ahead)))))

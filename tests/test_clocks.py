@@ -206,6 +206,20 @@ network:
   out:  {conv: 3, to: 4, of: y, given: [back, slow, far]}
 head: categorical
 """
+ROWS = """
+name: rows
+variables:
+  y: {levels: 3, axes: [frame, row, col]}
+generate: y
+network:
+  a:   {conv: {row: -2..-1, col: -1..1}, stride: {row: 2, col: 2}, to: 4, of: y}
+  b:   {deconv: {row: 0..1, col: -1..1}, stride: {row: 2, col: 2}}
+  c:   {conv: {row: -1, col: -1..1}, stride: {col: 2}, to: 4, of: y}
+  d:   {gru: 4, state: {row: -1}}
+  out: {conv: {row: 3, col: 3}, to: 4, of: y, given: [b, d]}
+head: categorical
+"""
+"""Slower clocks of the loop between frames and pixels."""
 GIVEN = """
 name: given
 variables:
@@ -431,27 +445,27 @@ def test_compiled_steps(name: str) -> None:
     assert stats["unique_graphs"] == graphs
 
 
+WHOLE = {
+    "two stacks": TWO_STACKS,
+    "video": VIDEO,
+    "frames": FRAMES,
+    "rows": ROWS,
+    "ordered channels": GIVEN,
+}
 SHAPES = [(5, 4), (6, 3), (4, 5), (7, 6)]
 
 
 @cache
 def grid(name: str, shape: tuple[int, ...]) -> Case:
     body = GRIDS.get(name)
-    text = {
-        "two stacks": TWO_STACKS,
-        "video": VIDEO,
-        "frames": FRAMES,
-        "ordered channels": GIVEN,
-    }.get(name) or (
+    text = WHOLE.get(name) or (
         "name: drawn\nvariables:\n  y: {levels: 4, axes: [row, col]}\n"
         f"generate: y\nnetwork:{body}\nhead: categorical\n"
     )
     return of_text(text, lengths=dict(zip(("row", "col", "frame"), shape, strict=False)))
 
 
-each_grid = pytest.mark.parametrize(
-    "name", [*GRIDS, "two stacks", "video", "frames", "ordered channels"]
-)
+each_grid = pytest.mark.parametrize("name", [*GRIDS, *WHOLE])
 
 
 @each_grid

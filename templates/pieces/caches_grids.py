@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -141,22 +142,24 @@ class SpreadCrossCache(CrossCache):
             [d for d in range(low, high + 1) if (place[axis] - d) % self.stride[axis] == 0]
             for axis, (low, high) in enumerate(self.layer.spans[: len(place)])
         ]
-        if len(place) == 1:
-            return self.slab_from(kept, phases[0], place[0], home, state)
-        reads = []  # by axis: where what it reads lies in `kept`
-        for axis, taps in enumerate(phases):
-            if axis:
-                tap = torch.tensor(taps, dtype=torch.long, device=kept.device)
-                number = state.on(axis, self.output).tensor - tap
-                index = torch.div(number, self.stride[axis], rounding_mode="floor")
-                reads.append(index + self.margins[axis][0])
-            else:
-                slabs = [self.slab_of((place[0] - d) // self.stride[0], home) for d in taps]
-                reads.append(torch.tensor(slabs, dtype=torch.long, device=kept.device))
+        reads = [self.lying(axis, taps, home, state) for axis, taps in enumerate(phases)]
+        if len(place) < len(self.stride):
+            return self.slab_from(kept, phases, reads, home, state)
         for axis, index in enumerate(reads, start=1):
             kept = kept.index_select(axis, index)
         y = torch.addmm(self.bias, kept.flatten(1), self.matrix(phases))
         return y.view(len(y), *[1] * len(place), -1)
+
+    def lying(self, axis: int, taps: list[int], home: State, state: State) -> Tensor:
+        """Where the inputs of taps lie in `kept` along an axis."""
+        if not axis:
+            row, device = state.to(self.output)[0], self.bias.device
+            slabs = [self.slab_of((row - d) // self.stride[0], home) for d in taps]
+            return torch.tensor(slabs, dtype=torch.long, device=device)
+        number = state.on(axis, self.output).tensor
+        number = number - torch.tensor(taps, dtype=torch.long, device=number.device)
+        index: Tensor = torch.div(number, self.stride[axis], rounding_mode="floor")
+        return index + self.margins[axis][0]
 
     def matrix(self, phases: list[list[int]]) -> Tensor:
         """The weight of those taps: (taps * inputs, outputs)."""
@@ -172,23 +175,25 @@ class SpreadCrossCache(CrossCache):
         return self.matrices[key]
 
     def slab_from(
-        self, kept: Tensor, taps: list[int], row: int, home: State, state: State
+        self, kept: Tensor, phases: list[list[int]], reads: list[Tensor], home: State, state: State
     ) -> Tensor:
-        """All outputs of a slab: a convolution of each slab that it reads."""
-        weight, spans = self.layer.weight.transpose(0, 1), self.layer.spans
+        """All outputs of a slab: a convolution along the axes inside for every tap outside."""
+        weight, spans, outer = self.layer.weight.transpose(0, 1), self.layer.spans, len(phases)
         convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(spans) - 1]
-        total, inner = self.bias, [n or 1 for n in state.shape[1 : len(spans)]]
-        ends = zip(spans[1:], inner, strict=True)
-        ranges = [(0, 0), *((-low, length - 1 - low) for (low, _), length in ends)]
-        for d in taps:
-            slab = kept.narrow(1, self.slab_of((row - d) // self.stride[0], home), 1)
-            for axis, (before, _) in enumerate(self.margins[1:], start=1):
-                slab = slab.narrow(axis + 1, before, home.shape[axis] or 1)
-            part = weight.narrow(2, d - spans[0][0], 1)
-            y = convolve(slab.movedim(-1, 1), part, None, (1, *self.stride[1:])).movedim(1, -1)
+        inner = [n or 1 for n in state.shape[outer : len(spans)]]
+        ends = zip(spans[outer:], inner, strict=True)
+        ranges = [(0, 0)] * outer + [(-low, length - 1 - low) for (low, _), length in ends]
+        for axis, (before, _) in list(enumerate(self.margins))[outer:]:
+            kept = kept.narrow(axis + 1, before, home.shape[axis] or 1)
+        total = self.bias.expand(len(kept), *[1] * outer, *inner, -1)
+        for taps in itertools.product(*(range(len(phase)) for phase in phases)):
+            slab, part = kept, weight
+            for axis, k in enumerate(taps):
+                slab = slab.index_select(axis + 1, reads[axis][k : k + 1])
+                part = part.narrow(axis + 2, phases[axis][k] - spans[axis][0], 1)
+            steps = (*[1] * outer, *self.stride[outer:])
+            y = convolve(slab.movedim(-1, 1), part, None, steps).movedim(1, -1)
             total = total + zeros_around(y, ranges)
-        if not taps:
-            total = total.expand(len(kept), 1, *inner, -1)
         return total
 
 
