@@ -560,19 +560,24 @@ def _whole(result: Plan, node: int, entry: Entry) -> bool:
     """Whether a node with channel groups is evaluated slab by slab, all channels at once.
 
     That is a recurrence whose states come from positions that are drawn later, and whoever needs
-    those states for the same slab.
+    those states for the same slab; and what leads from clock to clock.
     """
     if entry.due is None or entry.level >= result.finest:
         return False
+    it = result.term.graph.nodes[node]
+    if max(it.strides) > 1 or any(_rated(read) for read in it.reads):
+        return True
     zero, before = (0,) * len(result.term.graph.axes), (*(0,) * entry.level, -1)
     closing = entry.due[entry.level] == 0
-    for read in result.term.graph.nodes[node].reads:
+    for read in it.reads:
         source, reach = result.whens.get(read.source), read.reach
         if read.source == node and isinstance(reach, Stencil):
             whole = any(box.hi > zero for box in reach.boxes)
         else:
-            needed = closing and _here(read) and source is not None
-            whole = needed and source == When(entry.level, before)
+            there = source is not None and _here(read)
+            whole = there and closing and source == When(entry.level, before)
+            slab = there and result.term.graph.nodes[read.source].grouped
+            whole = whole or (slab and source is not None and 0 <= source.loop <= entry.level)
         if whole:
             return True
     return False

@@ -235,6 +235,22 @@ head: categorical
 order: [row, col, channel]
 """
 """Ordered channels, and conditions that are slower on one axis."""
+POOLED = """
+name: pooled
+variables:
+  y: {levels: 3, axes: [frame, row, col], channels: 2}
+generate: y
+network:
+  a:   {pool: {frame: 2}, of: y}
+  b:   {up: {frame: 2}, of: a(frame - 1)}
+  c:   {pool: {row: 2, col: 2}, kind: max, of: y}
+  d:   {up: {row: 2, col: 2}, of: c(frame - 1)}
+  e:   {conv: {row: 3, col: 3}, to: 4, of: y, given: [b, d]}
+  out: [relu, {linear: 4}]
+head: categorical
+order: [frame, row, col, channel]
+"""
+"""What pools ordered channels has them all at once."""
 TWO_STACKS = """
 name: two_stacks
 
@@ -451,6 +467,7 @@ WHOLE = {
     "frames": FRAMES,
     "rows": ROWS,
     "ordered channels": GIVEN,
+    "pools of ordered channels": POOLED,
 }
 SHAPES = [(5, 4), (6, 3), (4, 5), (7, 6)]
 

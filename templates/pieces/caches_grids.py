@@ -158,8 +158,9 @@ class SpreadCrossCache(CrossCache):
             return torch.tensor(slabs, dtype=torch.long, device=device)
         number = state.on(axis, self.output).tensor
         number = number - torch.tensor(taps, dtype=torch.long, device=number.device)
-        index: Tensor = torch.div(number, self.stride[axis], rounding_mode="floor")
-        return index + self.margins[axis][0]
+        index = torch.div(number, self.stride[axis], rounding_mode="floor")
+        lying: Tensor = index + self.margins[axis][0]
+        return lying
 
     def matrix(self, phases: list[list[int]]) -> Tensor:
         """The weight of those taps: (taps * inputs, outputs)."""
