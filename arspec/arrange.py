@@ -21,6 +21,7 @@ from arspec.values import tuple_text
 
 _TOKEN = re.compile("\x08(\\d+)\x08")
 _WORD = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
+_VALUE = re.compile(rf"{_WORD.pattern}\b(?!\.shape)")
 _KEEPING = re.compile(r"self\.[\w.\[\]\"]+\([^()]*, past=(?:past|along\(past, \d\))\)")
 _KEEP = re.compile(r"\bkeep\((self\.[\w.\[\]\"]+),")
 
@@ -303,7 +304,7 @@ class Arranger:
             if not code.count(match[0]):
                 continue
             start, end = argument(code, match.start())
-            names = _WORD.findall(plain(self._finish(code[start:end])))
+            names = _VALUE.findall(plain(self._finish(code[start:end])))
             found = [w for name in names if (w := self._when(name)) and w.apart(when)]
             if not found or not code[: start - 1].endswith("repeat"):
                 continue
@@ -468,8 +469,17 @@ class Arranger:
         own = local(self.plan.term.variable)
 
         def whole(match: re.Match[str]) -> str:
-            axis = int(match[1]) - 1
-            return f"extent({match[0]}, past, {axis})" if axis > when.loop else match[0]
+            axis, clock = int(match[1]) - 1, when.clock
+            if axis <= when.loop:
+                return match[0]
+            if theirs := self._when(match[0].partition(".")[0]):
+                clock = theirs.clock
+            state = "past"
+            if clock != when.clock:
+                state = "drawn(past)"
+                if clock is not None and clock != FINER:
+                    state = f"slower(past, {_clock_text(clock)})"
+            return f"extent({match[0]}, {state}, {axis})"
 
         name = rf"{own}(?:_one_hot)?" if when.loop < 0 else r"[A-Za-z_]\w*"
         return re.sub(rf"(?<![\w.]){name}\.shape\[(\d+)\]", whole, code)

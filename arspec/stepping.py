@@ -432,6 +432,12 @@ def _as_scheduled(result: Plan) -> None:
             continue
         dues = {entry.due for entry in entries}
         finite = {due for due in dues if due is not None}
+        reads = graph.nodes[i].reads
+        if i == graph.head and not any(graph.nodes[read.source].grouped for read in reads):
+            drawn = [w for read in reads if (w := result.whens.get(read.source)) and w.loop >= 0]
+            if drawn and graph.nodes[i].grouped:  # all channels of a position, one by one
+                result.whens[i] = max(drawn, key=lambda when: when.loop)
+                continue
         if graph.nodes[i].grouped and i != graph.target and not _whole(result, i, entries[0]):
             result.whens[i] = _by_channel(result, i, finite)
             continue
@@ -500,16 +506,14 @@ def _faster_clocks(result: Plan) -> None:
 
 
 def _with_what_they_repeat(result: Plan) -> None:
-    """What repeats a slower clock, and reads nothing else, stands where that stands.
-
-    That is there or farther on.
-    """
+    """What repeats a slower clock that stands farther on, and nothing else, stands there, too."""
     graph = result.term.graph
     for i, when in result.whens.items():
         for read in graph.nodes[i].reads:
             source = result.whens[read.source]
             late = source.apart(when) and _repeats(read) and not holds(source, when)
-            if late and source.loop == when.loop == 0 and len(graph.nodes[i].reads) == 1:
+            farther = source.loop == when.loop == 0 and source.lead > when.lead
+            if late and farther and len(graph.nodes[i].reads) == 1:
                 strides = graph.nodes[i].strides
                 result.whens[i] = _moment(when.loop, source.lead, strides)
 

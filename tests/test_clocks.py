@@ -125,6 +125,14 @@ BODIES = {
   late: {conv: {time: -1..1}, of: stem, given: [slow, more]}
   out:  tanh(late(time - 1))
 """,
+    "a repetition of which one phase is read": """
+  a:   {conv: 2, stride: 2, to: 4, of: y}
+  b:   {conv: {time: 0..2}, dilation: 3}
+  c:   {conv: 4, stride: 3}
+  d:   [{conv: [{time: -5}, {time: -1..0}], stride: 2}, relu, {up: 4}]
+  e:   {conv: {time: -1}, stride: 4}
+  out: {conv: 2, to: 4, of: y, given: e}
+""",
     "given conditions": """
   slow: {conv: 4, stride: 2, to: 4, of: y, given: [mel, voice]}
   next: {linear: 4, of: slow, given: mel(time - 1)}
@@ -177,6 +185,13 @@ GRIDS = {
   c:   {conv: 3, to: 4, of: y, given: [a, b]}
   out: [relu, {conv: 3}]
 """,
+    "columns of columns": """
+  a:   [{conv: 3, stride: {col: 3}, to: 4}, {conv: {col: 0}, stride: {col: 2}}, {up: {col: 3}}]
+  b:   {conv: {row: -3}, stride: {row: 3}, to: 4, of: y}
+  c:   [{conv: {row: -1, col: -1..1}, stride: 3, of: y, to: 4}, {conv: 1, stride: 2}]
+  d:   {conv: {row: -1, col: -1..0}, stride: {row: 3}, of: y, given: [b, c], to: 4}
+  out: {conv: {row: 0, col: -1}, to: 4, of: y, given: [a, d]}
+""",
     "recurrences of pixels": """
   a:   {conv: 3, stride: 2, to: 4, of: y}
   b:   {lstm: 4, state: [{row: -1}, {col: -1}]}
@@ -220,6 +235,20 @@ network:
 head: categorical
 """
 """Slower clocks of the loop between frames and pixels."""
+TWICE = """
+name: twice
+variables:
+  y: {levels: 4, axes: [frame, row, col]}
+generate: y
+network:
+  a:   {conv: {frame: -1..0, row: -1..0, col: 0}, stride: 2, to: 4, of: y}
+  b:   {conv: {frame: -1, row: -1..0, col: -1..1}, stride: {col: 3}}
+  c:   {deconv: {frame: 1..2, row: -1..1, col: 0..2}, stride: {frame: 2, col: 2}, to: 4, of: a}
+  d:   {conv: {col: -2..-1}, to: 4, of: y}
+  out: {linear: 4, of: d, given: [b, c]}
+head: categorical
+"""
+"""A node that is read at two clocks, between whose ticks prompts end."""
 GIVEN = """
 name: given
 variables:
@@ -466,6 +495,7 @@ WHOLE = {
     "video": VIDEO,
     "frames": FRAMES,
     "rows": ROWS,
+    "twice": TWICE,
     "ordered channels": GIVEN,
     "pools of ordered channels": POOLED,
 }

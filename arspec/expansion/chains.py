@@ -189,9 +189,7 @@ def _spelled(
     """A chain that nn.Sequential cannot hold: one statement per item, same keys."""
     codes = []
     for step in part:
-        code = step.template.replace("{}", current)
-        if "self." in step.template:
-            code = code.replace(ITEM, current)
+        code = step.template.replace("{}", current).replace(ITEM, current)
         for key in sorted(held, key=len, reverse=True):
             code = code.replace(f"self.{attribute}.{key}(", f'self.{attribute}["{key}"](')
         codes.append(code)

@@ -108,7 +108,7 @@ def _conv_code(
         rate.value == 1 for rate in (*site.rates("stride").values(), site.number("groups", 1))
     )
     spread = _dilation_text([dilation[axis] for axis in axes])
-    if plain and mask == "none":
+    if plain and mask == "none" and not (len(axes) == 1 and site.grouped):
         spans = [_span_text(window, axis, boxes[0], dilation) for axis in axes]
         return _Code(f"WindowConv{len(axes)}d", f"{_spans_text(spans)}{spread}", _count(boxes))
     if not plain or window.literal or (len(axes) > 1 and not site.raster):
@@ -161,7 +161,7 @@ def _box_code(
     arguments += _rates_text("stride", [stride[axis] for axis in axes])
     arguments += f", groups={groups.text}" if groups.value != 1 else ""
     slower = site.x.info.due != KNOWN and max(int(rate.value) for rate in stride.values()) > 1
-    piece = _on_grid("StridedConv", axes) if slower else "BoxConv"
+    piece = _on_grid("StridedConv", site) if slower else "BoxConv"
     return _Code(piece, arguments, _count(boxes))
 
 
@@ -306,7 +306,7 @@ class Deconv(Weighted):
             missing = f"`deconv` over {len(grid)} axes"
         piece, keeps = "TransposedConv", ""
         if x.due != KNOWN:
-            piece, keeps = _on_grid("SpreadingConv", site.axes), KEEPS
+            piece, keeps = _on_grid("SpreadingConv", site), KEEPS
         return Facts(
             grid=grid,
             features=out,
@@ -340,9 +340,9 @@ class Up(Op):
         return Facts(grid, x.features, ((site.x, reach),), min(x.due, DERIVED), call=call)
 
 
-def _on_grid(piece: str, axes: Sequence[str]) -> str:
-    """The piece that keeps rows of what is drawn, where there are any."""
-    return f"Grid{piece}" if len(axes) > 1 else piece
+def _on_grid(piece: str, site: Site) -> str:
+    """The piece that keeps slabs of what is drawn where it comes in parts: rows, or channels."""
+    return f"Grid{piece}" if len(site.axes) > 1 or site.grouped else piece
 
 
 def _length_text(site: Site, axis: str, stride: Stride, own: str, rate: int) -> str:
@@ -369,7 +369,7 @@ class Pool(Op):
         taps = {axis: (0, rate - 1, 1) for axis, rate in down.items()}
         reach = site.frame.stencil(site.known_axes([taps]), SAME, down)
         texts = [rates[axis].text for axis in site.axes]
-        drawn, piece = x.due != KNOWN, _on_grid(f"{self.kind.title()}Pool", site.axes)
+        drawn, piece = x.due != KNOWN, _on_grid(f"{self.kind.title()}Pool", site)
         call = f"{self.kind}_pool({', '.join([site.x.code, *texts])})"
         return Facts(
             grid=_scaled(x.grid, rates, slower=True),

@@ -16,6 +16,12 @@ def newest(x: Tensor, cache: Cache, state: State) -> Tensor:
     return x if state.inside(state.to(cache.source)) else torch.zeros_like(x)
 
 
+def known(cache: Cache, state: State) -> int:
+    """How many positions a prompt brings a layer: the next step that calls it brings one more."""
+    place = state.at[0] + cache.source[0] + any(state.at[len(cache.source) :])
+    return max(place, 0)
+
+
 class TapCache(Cache):
     """The inputs that a convolution along time still reads: of each its latest positions.
 
@@ -65,9 +71,9 @@ class TapCache(Cache):
         return torch.addmm(self.earlier, x.flatten(0, 1), self.now).unsqueeze(1)
 
     def fill(self, x: Tensor, state: State) -> None:
-        known = max(state.at[0] + self.source[0], 0)  # the next step brings this position
-        first = max(known - self.size, 0)
-        self.filled, self.newest = first, x[:, first:known]
+        end = known(self, state)
+        first = max(end - self.size, 0)
+        self.filled, self.newest = first, x[:, first:end]
 
 
 class TapRing:
@@ -152,7 +158,7 @@ class DelayCache(Cache):
         return earlier
 
     def fill(self, x: Tensor, state: State) -> None:
-        end = max(state.at[0] + self.source[0], 0)
+        end = known(self, state)
         first = max(end - self.age, 0)
         latest = x[:, first:end]
         if self.age:

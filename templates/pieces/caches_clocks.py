@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .caches1d import known
 from .caches_boxes import Matrices
 from .state import Cache, Offset, State
 
@@ -47,7 +48,7 @@ class RingCache(Cache):
 
     def latest(self, x: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """The slots that are filled behind a prompt x, and with what."""
-        end = max(state.at[0] + self.source[0], 0)
+        end = known(self, state)
         first = max(end - self.size, 0)
         x = x[:, first:end]
         behind = x.new_full((len(x), end - first - x.shape[1], x.shape[2]), self.outside)
@@ -120,7 +121,7 @@ class SpreadCache(RingCache):
         size = source[0] + (high - output[0]) // stride + 3
         super().__init__(source, output, size)
         self.stride, self.kernel, self.low = stride, high - low + 1, low
-        self.matrix = layer.weight.permute(1, 2, 0).flatten(1)  # (inputs, kernel * outputs)
+        self.matrix = layer.weight.permute(1, 2, 0).flatten(1)  # inputs by kernel * outputs
         none = layer.weight.new_zeros(len(layer.weight))
         self.bias: Tensor = none if layer.bias is None else layer.bias
         # By phase of the output the taps that it reads; `kernel` where there are no more of them.

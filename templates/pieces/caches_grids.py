@@ -23,7 +23,7 @@ class CrossCache(GridCache):
 
     def __init__(self, source: Offset, output: Offset, rows: Span, margins: list[Span]) -> None:
         super().__init__(source, output, [(0,) * (len(margins) + 1)])
-        self.low = min(self.low, rows[0])
+        self.low = min(self.low, rows[0]) - 1  # behind a prompt the tick to come counts already
         self.slabs = max(source[0], rows[1]) - self.low + 1
         self.margins = [(0, 0), *margins]
 

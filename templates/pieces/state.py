@@ -252,10 +252,11 @@ class State:
     def evaluate(self, model: nn.Module, x: Tensor) -> Tensor:
         """The parameters at the position drawn next, given the newest x."""
         self.memo = {}
-        for ring in self.rings:
+        rings = [] if any(self.at[1:]) else self.rings  # they move along the first axis
+        for ring in rings:
             ring.read(self)
         params: Tensor = model(x, **self.conditions, past=self)
-        for ring in self.rings:
+        for ring in rings:
             ring.write(self)
         return params
 

@@ -220,6 +220,14 @@ def slower(past: State | None, every: Offset, ahead: Offset = ()) -> State | Non
     return past.root.slower[clock.outside(past.clock)]
 
 
+def drawn(past: State | None) -> State | None:
+    """The state of what is drawn itself."""
+    if past is None:
+        return None
+    assert isinstance(past, Timed)
+    return past.root
+
+
 def along(past: State | None, axes: int) -> State | None:
     """The state of what has the first axes only: its clock ticks when the last of them moves on."""
     if past is None:
