@@ -13,7 +13,18 @@ from dataclasses import dataclass, field, replace
 
 from arspec.classes import BlockClass
 from arspec.layers.shifts import shift_module
-from arspec.marks import FIRST, KEPT, PASSED, STANDING, Part, argument, outermost, plain, whole
+from arspec.marks import (
+    FIRST,
+    KEPT,
+    PASSED,
+    STANDING,
+    Part,
+    argument,
+    module_of,
+    outermost,
+    plain,
+    whole,
+)
 from arspec.names import local
 from arspec.program import ProgramLine
 from arspec.stepping import FINER, FREE, ONCE, Clock, Keeping, Plan, Unplanned, When, holds
@@ -118,7 +129,6 @@ class Arranger:
         self.items: list[Item] = []
         self.modules: dict[str, str] = {}
         self.finished: list[str] = []  # parts of an expression that are as a step evaluates them
-        self.parts: dict[str, str] = {}  # the nodes of parts of lines, by what these are called
         self.named: dict[str, When] = {}  # parts that another clock reads, when they are evaluated
 
     def add(self, when: When | None, statements: Iterable[str], defines: Sequence[str]) -> None:
@@ -260,9 +270,9 @@ class Arranger:
             read = self._finish(code[start:end])
             self._keep_finer(when, code[: start - 1], read)
             # What a window reads stands where it stands: the layer's cache knows.
-            node = match[0].strip("\x02")
-            whole = self._node(node) in self.plan.whole
-            told = f", past={self._past(node)}" if when.loop >= 0 and not whole else ""
+            whole = self._node(match[0].strip("\x02")) in self.plan.whole
+            state = self._state(module_of(code[: start - 1]))
+            told = f", past={state}" if when.loop >= 0 and not whole else ""
             rest = code[end : match.start()] + told + code[match.end() :]
             code = code[:start] + self._token(read) + rest
         code = code.replace(PASSED, ", past=past" if when.loop >= 0 else "")
@@ -273,7 +283,6 @@ class Arranger:
     def _hoist(self, line: ProgramLine, when: When, code: str) -> str:
         while part := outermost(code):
             node, name, inner = part.node, part.name, part.code
-            self.parts[name] = node
             own = self.plan.of_node(self.one, node)
             own = own if own is not None and own.loop != FREE else when
             loop, apart = own.loop, own.apart(when)
@@ -401,7 +410,7 @@ class Arranger:
         self.modules[f"self.{attribute}"] = shift_module(grid, (), features=features)
         for path, node, kept in late:
             self.plan.keep(path + attribute, node, kept)
-        state = self._along({self.plan.outer(node) for _, node, _ in late})
+        state = self._state(attribute)
         if own.loop > when.loop:
             self.add(own, [f"keep(self.{attribute}, {name}, {state})"], [])
         # Its cache moves on with each call: one statement, however often the line reads the name.
@@ -410,25 +419,18 @@ class Arranger:
             self.add(when, [statement], [attribute])
         return attribute
 
-    def _past(self, name: str) -> str:
-        """The state in which a layer keeps things, by the name of its node."""
-        found = [self.plan.ids.get(use.path + name) for use in self.plan.uses[id(self.one)]]
-        return self._along({self.plan.outer(n) for n in found if n in self.plan.whens})
-
-    def _past_of(self, name: str) -> str:
-        """The same by the name of what it reads."""
-        if name in self.parts:
-            return self._past(self.parts[name])
-        live = [n for n in self.plan.nodes(self.one, name) if n in self.plan.whens]
-        return self._along({self.plan.outer(n) for n in live})
-
-    def _along(self, axes: set[int]) -> str:
-        if len(axes) > 1:
+    def _state(self, module: str) -> str:
+        """The state in which a layer keeps things, unless that is found by its clock."""
+        axes, uses = len(self.frame.axes), self.plan.uses[id(self.one)]
+        clocks = [kept.clock for use in uses if (kept := self.plan.kept.get(use.path + module))]
+        outer = {len(c.every) if c and len(c.every) < axes and c.alike else 0 for c in clocks}
+        if len(outer) > 1:
             raise Unplanned("a block along some of the axes and along all of them")
-        (outer,) = axes or {0}
-        if outer and any(use.base for use in self.plan.uses[id(self.one)]):
+        if not any(outer):
+            return "past"
+        if any(use.base for use in uses):
             raise Unplanned("a block at a slower clock that reads along some of the axes")
-        return f"along(past, {outer})" if outer else "past"
+        return f"along(past, {outer.pop()})"
 
     def _cut(self, line: ProgramLine, when: When, own: When, node: int, name: str) -> str:
         infos, axes = self.plan.term.infos, self.frame.axes
@@ -500,17 +502,13 @@ class Arranger:
         while _KEEPING.search(apart):
             apart = _KEEPING.sub("", apart)
         finer = [
-            own
-            for name in _WORD.findall(apart)
-            if (own := self._when(name)) and own.pace > when.pace
+            own for name in _WORD.findall(apart) if (own := self._when(name)) and own.finer(when)
         ]
         if finer:
             if "past=" in argument:
                 raise Unplanned("a window of a window over a finer loop")
-            states = {self._past_of(n) for n in _WORD.findall(apart) if self._when(n) in finer}
-            if len(states) > 1:
-                raise Unplanned("a window of what has some of the axes and of what has all of them")
-            self.add(finer[0], [f"keep({called[0]}, {plain(argument)}, {states.pop()})"], [])
+            state = self._state(module_of(called[0]))
+            self.add(finer[0], [f"keep({called[0]}, {plain(argument)}, {state})"], [])
 
     def arranged(self, inputs: Iterable[str], outputs: Iterable[str]) -> Arranged:
         """The statements of `forward`, and the methods beside it."""

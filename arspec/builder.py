@@ -13,7 +13,7 @@ from torch import nn
 
 from arspec import compiler
 from arspec.compiler import Analysis
-from arspec.names import class_name
+from arspec.library import model_class
 from arspec.origin import ORIGIN, origin_of
 
 
@@ -44,6 +44,6 @@ def load(text: str, name: str) -> nn.Module:
         module.__file__ = filename
         exec(compile(text, filename, "exec"), module.__dict__)
         sys.modules[full_name] = module
-    model = getattr(sys.modules[full_name], class_name(name))()
+    model = getattr(sys.modules[full_name], model_class(name))()
     assert isinstance(model, nn.Module)
     return model

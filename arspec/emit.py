@@ -21,17 +21,15 @@ from arspec.diagnostics import SpecError, error
 from arspec.expansion.cycles import staged
 from arspec.files import seal, template_dir
 from arspec.formatting import tidy
-from arspec.library import library
+from arspec.library import library, model_class, reserved
 from arspec.marks import PASSED, plain
 from arspec.model import Declared, Model, TermModel
-from arspec.names import class_name, local
+from arspec.names import local
 from arspec.program import Missing, ProgramLine, UseLine
 from arspec.source import plain as plain_tree
 from arspec.stepping import Plan, Unplanned, clocks_text, loops, plan, schedule_text
 from arspec.summary import summary
 from arspec.values import tuple_text
-
-IMPORTED = ("F", "Tensor", "Sequence", "Callable")  # capitals that the file imports
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,13 @@ def emit(model: Model, proof: Proof) -> str:
     """The text of the module. Raises SpecError AR501 for what has no code yet."""
     _refuse(model, _missing(model))
     term = model.terms[0]
-    reserved = {*library().pieces, *model.constants, class_name(model.spec.name), *IMPORTED}
+    taken = {*reserved(), *model.constants, model_class(model.spec.name)}
     variables = [
         code for name in model.variables for code in (local(name), f"{local(name)}_one_hot")
     ]
 
     def grouped(kinds: Mapping[int, object] | None = None) -> list[BlockClass]:
-        classes = classes_of(term.root, dict(term.exports), reserved, variables, kinds)
+        classes = classes_of(term.root, dict(term.exports), taken, variables, kinds)
         uneven = _uneven(classes)
         if kinds is not None and uneven:
             raise Unplanned("repetitions in different loops")
@@ -486,7 +484,7 @@ def _context(
     arranged = _arranged(network, stepping, names, ["params"], encoded, last)
     return {
         "doc": _docstring(_header(model, proof)),
-        "name": class_name(spec.name),
+        "name": model_class(spec.name),
         "modules": [
             *_modules(network),
             *(f"self.{m.attribute} = {m.construct}" for m in term.head.modules),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from arspec.files import piece_dir
+from arspec.names import class_name
 
 STEPS = ("caches", "replay", "state", "tape")  # how the modules of those pieces begin
 
@@ -78,6 +79,25 @@ def _bound(function: ast.FunctionDef | ast.Lambda) -> frozenset[str]:
             bound.add(node.id)
         stack += ast.iter_child_nodes(node)
     return frozenset(bound)
+
+
+@lru_cache(maxsize=1)
+def reserved() -> frozenset[str]:
+    """The names that an emitted file may define or import itself."""
+    imports = [node for text in library().imports for node in ast.parse(text).body]
+    names = {
+        alias.asname or alias.name
+        for node in imports
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    return frozenset(names | library().pieces.keys())
+
+
+def model_class(name: str) -> str:
+    """The class of a spec's model: ``pixel_cnn`` -> ``PixelCnn``, ``state`` -> ``StateModel``."""
+    made = class_name(name)
+    return f"{made}Model" if made in reserved() else made
 
 
 @lru_cache(maxsize=1)

@@ -122,14 +122,19 @@ def argument(code: str, end: int) -> tuple[int, int]:
     return at + 1, first
 
 
+def module_of(called: str) -> str:
+    """The path of the layer that a text ends with."""
+    found = _CALLED.search(plain(called))
+    assert found is not None, called
+    return found[1] + (f".{found[2]}" if found[2] else "")
+
+
 def marked(code: str) -> list[Mark]:
     """The layers that keep something in a text."""
     found = []
     for match in KEPT.finditer(code):
         start, end = argument(code, match.start())
-        called = _CALLED.search(plain(code[: start - 1]))
-        assert called is not None, code
-        module = called[1] + (f".{called[2]}" if called[2] else "")
+        module = module_of(code[: start - 1])
         found.append((match[0].strip("\x02"), module, plain(code[start:end])))
     nodes = [node for node, _, _ in found]
     return [Mark(node, module, nodes.count(node), reads) for node, module, reads in found]

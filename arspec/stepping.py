@@ -41,6 +41,11 @@ class Clock:
     every: Offset
     ahead: Offset
 
+    @property
+    def alike(self) -> bool:
+        """Whether it ticks at every position along its axes."""
+        return set(self.every) == {1}
+
     def within(self, base: Clock) -> Clock:
         """The same, counted in ticks of a finer clock."""
         pairs = list(zip(self.every, base.every, strict=False))
@@ -81,8 +86,12 @@ class When:
 
     @property
     def pace(self) -> tuple[int, int]:
-        """The larger, the more often it is evaluated."""
+        """The larger, the finer its clock, or of the same clock its loop."""
         return -prod(self.clock.every if self.clock else ()), self.loop
+
+    def finer(self, other: When) -> bool:
+        """Whether it is evaluated more often: several times in a round of the other."""
+        return (self.loop, self.pace) > (other.loop, other.pace)
 
     @property
     def lead(self) -> Offset:

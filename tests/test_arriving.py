@@ -246,6 +246,14 @@ SPECS = {
         "out: [{conv: 3, to: 4, of: y, given: [above, slow(row - 1)]}, relu]",
         target=IMAGE,
     ),
+    "a shift of rows in an equation": spec(
+        "{features: 2, axes: [row], known: +1}",
+        "seen: {linear: 4, of: c}",
+        "above: {conv: {row: -1, col: 0}, to: 4, of: y}",
+        "gated: above * sigmoid(seen(row - 1))",
+        "out: {conv: {col: 3}, to: 4, of: y, given: gated}",
+        target=IMAGE,
+    ),
     "a window of frames and rows": spec(
         "{features: 2, axes: [frame, row], known: present}",
         "seen: {conv: {frame: -1..0, row: -1..0}, to: 4, of: c}",

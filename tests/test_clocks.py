@@ -192,6 +192,11 @@ GRIDS = {
   d:   {conv: {row: -1, col: -1..0}, stride: {row: 3}, of: y, given: [b, c], to: 4}
   out: {conv: {row: 0, col: -1}, to: 4, of: y, given: [a, d]}
 """,
+    "read in rows and held": """
+  a:   {conv: {col: 3}, stride: {row: 2}, to: 4, of: y}
+  b:   {deconv: {row: 1..2}, stride: {row: 2}, to: 4, of: a}
+  out: {linear: 4, of: b, given: [a]}
+""",
     "recurrences of pixels": """
   a:   {conv: 3, stride: 2, to: 4, of: y}
   b:   {lstm: 4, state: [{row: -1}, {col: -1}]}

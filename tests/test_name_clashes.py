@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import arspec
 from arspec import compiler
 from arspec.diagnostics import SpecError
 
@@ -97,3 +98,13 @@ def test_a_value_from_outside_is_blamed_as_such(value: str) -> None:
     (error,) = found.value.diagnostics
     assert error.code == "AR124"
     assert error.span is None
+
+
+@pytest.mark.parametrize(
+    "name", ["state", "f", "place", "categorical", "causal_conv1d", "sequence"]
+)
+def test_a_model_is_not_called_as_what_its_file_needs(name: str) -> None:
+    text = spec({"out": {"conv": 2, "to": 4}}) | {"name": name}
+    model: Any = arspec.build(text)
+    assert type(model).__name__.endswith("Model")
+    assert model.sample(1, shape=(5,)).shape == (1, 5)
