@@ -271,7 +271,7 @@ class Arranger:
             self._keep_finer(when, code[: start - 1], read)
             # What a window reads stands where it stands: the layer's cache knows.
             whole = self._node(match[0].strip("\x02")) in self.plan.whole
-            state = self._state(module_of(code[: start - 1]))
+            state = self._state(module_of(code[: start - 1]), when)
             told = f", past={state}" if when.loop >= 0 and not whole else ""
             rest = code[end : match.start()] + told + code[match.end() :]
             code = code[:start] + self._token(read) + rest
@@ -410,7 +410,7 @@ class Arranger:
         self.modules[f"self.{attribute}"] = shift_module(grid, (), features=features)
         for path, node, kept in late:
             self.plan.keep(path + attribute, node, kept)
-        state = self._state(attribute)
+        state = self._state(attribute, when)
         if own.loop > when.loop:
             self.add(own, [f"keep(self.{attribute}, {name}, {state})"], [])
         # Its cache moves on with each call: one statement, however often the line reads the name.
@@ -419,8 +419,10 @@ class Arranger:
             self.add(when, [statement], [attribute])
         return attribute
 
-    def _state(self, module: str) -> str:
-        """The state in which a layer keeps things, unless that is found by its clock."""
+    def _state(self, module: str, when: When) -> str:
+        """The state that a layer is called with: that of its axes, if they are the first ones."""
+        if when.clock is not None:  # a method of that clock is called with its state
+            return "past"
         axes, uses = len(self.frame.axes), self.plan.uses[id(self.one)]
         clocks = [kept.clock for use in uses if (kept := self.plan.kept.get(use.path + module))]
         outer = {len(c.every) if c and len(c.every) < axes and c.alike else 0 for c in clocks}
@@ -507,7 +509,7 @@ class Arranger:
         if finer:
             if "past=" in argument:
                 raise Unplanned("a window of a window over a finer loop")
-            state = self._state(module_of(called[0]))
+            state = self._state(module_of(called[0]), finer[0])
             self.add(finer[0], [f"keep({called[0]}, {plain(argument)}, {state})"], [])
 
     def arranged(self, inputs: Iterable[str], outputs: Iterable[str]) -> Arranged:

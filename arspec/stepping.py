@@ -827,6 +827,8 @@ def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
             if source.apart(when):
                 if _repeats(read) and (holds(source, when) or _recalls(source, when)):
                     continue
+                if _alike(source, when, result.outer(read.source)):
+                    continue
                 raise Unplanned("nodes that stand at different places")
             if source.loop > when.loop:
                 if _complete(when):
@@ -836,6 +838,13 @@ def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
                 continue  # its values are kept until this node is there
             if source.offset != when.offset[: source.loop + 1] or min(when.offset) < 0:
                 raise Unplanned("nodes that stand at different places")
+
+
+def _alike(source: When, when: When, axes: int) -> bool:
+    """Whether a clock ticks as positions do along the only axes of what it reads of these."""
+    if not axes or when.clock is None or source.offset != when.offset[:axes]:
+        return False
+    return set(when.clock.every[:axes]) == {1} and not any(when.clock.ahead[:axes])
 
 
 def _recalls(source: When, when: When) -> bool:

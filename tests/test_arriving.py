@@ -246,6 +246,13 @@ SPECS = {
         "out: [{conv: 3, to: 4, of: y, given: [above, slow(row - 1)]}, relu]",
         target=IMAGE,
     ),
+    "rows given to a clock of columns": spec(
+        "{features: 2, axes: [row], known: present}",
+        "slow: {conv: {col: -2}, stride: {col: 3}, to: 4, of: y, given: c}",
+        "states: {gru: 4}",
+        "out: {conv: {col: 3}, to: 4, of: y, given: states}",
+        target=IMAGE,
+    ),
     "a shift of rows in an equation": spec(
         "{features: 2, axes: [row], known: +1}",
         "seen: {linear: 4, of: c}",
