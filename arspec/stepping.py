@@ -785,13 +785,17 @@ def _keep_recursion(
         places += [place for (place,) in offsets]
     if len(found) > 1 and result.stages.setdefault((id(one), line.name), (*places,)) != (*places,):
         raise Unplanned("a recursion whose lines stand at different places in its uses")
+    lines = set(use.nodes.values())
     for node in nodes:
         for k, read in enumerate(graph.nodes[node].reads):
-            source, when = whens[read.source], whens[node]
             if read.source in nodes:
                 result.cycles.add((node, k))
-            elif source.loop == when.loop and source != when and not _windowed(read):
-                raise Unplanned("a recursion over what stands elsewhere")
+                continue
+            inside = read.source not in lines  # a projection of what is given
+            for other in (read, *(graph.nodes[read.source].reads if inside else ())):
+                source, when = whens[other.source], whens[node]
+                if source.loop == when.loop and source != when and not _windowed(other):
+                    raise Unplanned("a recursion over what stands elsewhere")
     attribute = f"{line.targets[-1]}_recursion"
     clock = result.clock_of(next(iter(nodes)))
     result.kept[use.path + attribute] = Keeping((min(places),), (max(places),), clock)

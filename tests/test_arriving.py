@@ -584,6 +584,15 @@ def test_one_feature_needs_no_dimension() -> None:
         assert found[0].equal(found[2])
 
 
+def test_a_recursion_given_what_is_known_ahead_has_it_whole() -> None:
+    """What is given inside a recursion stands where that stands, not farther on."""
+    network = ("a: {linear: 4, of: b(time - 2), given: c}", "b: tanh(a + y(time - 1))")
+    condition = "{features: 2, axes: [time], known: +3}"
+    this = of_text(spec(condition, *network, target=REAL, head="gaussian"), lengths=LENGTHS)
+    assert this.derived
+    assert difference(this) < EXACT
+
+
 def test_what_does_not_arrive_is_given_whole() -> None:
     """Slower clocks, and what is known as a whole."""
     for condition in ("{features: 2, axes: [time / 3], known: present}", "{classes: 3}"):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -70,7 +70,7 @@ class Clocked(Timed):
         self.root, self.tables = self, tables
         axes = max(len(clock.every) for clock in tables)
         self.clock = Clock((1,) * axes, (0,) * axes)
-        rates = zip_longest(*(clock.every for clock in tables), fillvalue=1)
+        rates = itertools.zip_longest(*(clock.every for clock in tables), fillvalue=1)
         self.period = [math.lcm(*alike) for alike in rates]
         self.slower = {clock: Ticks(self, clock) for clock in tables}
 
