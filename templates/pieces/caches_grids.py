@@ -186,7 +186,7 @@ class SpreadCrossCache(CrossCache):
         ranges = [(0, 0)] * outer + [(-low, length - 1 - low) for (low, _), length in ends]
         for axis, (before, _) in list(enumerate(self.margins))[outer:]:
             kept = kept.narrow(axis + 1, before, home.shape[axis] or 1)
-        total = self.bias.expand(len(kept), *[1] * outer, *inner, -1)
+        total = self.bias.expand(len(kept), *[1] * outer, *inner, -1).clone()
         for taps in itertools.product(*(range(len(phase)) for phase in phases)):
             slab, part = kept, weight
             for axis, k in enumerate(taps):
