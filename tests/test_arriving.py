@@ -475,8 +475,9 @@ def test_steps_are_recorded(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_steps_are_told_what_arrives() -> None:
-    this = calm(of_text(SPECS["convolutions, present"], lengths={"time": 30}))
+@pytest.mark.parametrize("name", ["convolutions, present", "a context of both"])
+def test_compiled_steps_are_told_what_arrives(name: str) -> None:
+    this = calm(of_text(SPECS[name], lengths={"time": 30}))
     parallel, state = this.parallel(), this.start_told()
     state.compiles = True
     for place, params in this.told(0, state):

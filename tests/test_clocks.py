@@ -575,6 +575,16 @@ def test_steps_of_images_are_recorded(name: str) -> None:
     check_recorded(grid(name, (18, 9, 4)))
 
 
+@pytest.mark.parametrize(("name", "shape"), [("a pixel of four", (9, 6)), ("frames", (6, 4, 4))])
+def test_compiled_steps_of_images(name: str, shape: tuple[int, ...]) -> None:
+    sizes = (*shape[1:], shape[0]) if len(shape) > 2 else shape
+    this = calm(grid(name, sizes))
+    x = Draws(this)()
+    draws = Draws(this)
+    assert torch.equal(draws(compile=True), x)
+    draws.check(x)
+
+
 def test_uses_of_a_block_in_other_loops_are_classes_of_their_own() -> None:
     text = grid("two stacks", (4, 5, 5)).text
     assert text.count("class Resnet") > 3
