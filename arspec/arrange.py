@@ -423,9 +423,10 @@ class Arranger:
         """The state that a layer is called with: that of its axes, if they are the first ones."""
         if when.clock is not None:  # a method of that clock is called with its state
             return "past"
-        axes, uses = len(self.frame.axes), self.plan.uses[id(self.one)]
+        uses = self.plan.uses[id(self.one)]
         clocks = [kept.clock for use in uses if (kept := self.plan.kept.get(use.path + module))]
-        outer = {len(c.every) if c and len(c.every) < axes and c.alike else 0 for c in clocks}
+        axes = [(clock, len(clock.every) if clock else 0) for clock in clocks]
+        outer = {n if clock == Clock.along(n) else 0 for clock, n in axes}
         if len(outer) > 1:
             raise Unplanned("a block along some of the axes and along all of them")
         if not any(outer):
@@ -478,12 +479,7 @@ class Arranger:
                 return match[0]
             if theirs := self._when(match[0].partition(".")[0]):
                 clock = theirs.clock
-            state = "past"
-            if clock != when.clock:
-                state = "drawn(past)"
-                if clock is not None and clock != FINER:
-                    state = f"slower(past, {_clock_text(clock)})"
-            return f"extent({match[0]}, {state}, {axis})"
+            return f"extent({match[0]}, {_state_of(clock, when.clock)}, {axis})"
 
         name = rf"{own}(?:_one_hot)?" if when.loop < 0 else r"[A-Za-z_]\w*"
         return re.sub(rf"(?<![\w.]){name}\.shape\[(\d+)\]", whole, code)
@@ -560,7 +556,7 @@ class Arranger:
                 key = f'self._place + "{part.name}"'
                 left = ", ".join(part.results)
                 clock, loop = part.place
-                state = "past" if clock is None else f"slower(past, {_clock_text(clock)})"
+                state = _state_of(clock, None)
                 target = f"{left} = " if part.defines & set(part.results) else ""
                 offsets = [self._stands(name) for name in part.results] if clock else []
                 called = "settled"
@@ -593,6 +589,15 @@ def _in_window(code: str, part: Part) -> bool:
     """Whether a part is what a layer reads whose cache knows where that stands."""
     spans = [argument(code, match.start()) for match in KEPT.finditer(code)]
     return any(start <= part.start and part.end <= end for start, end in spans)
+
+
+def _state_of(clock: Clock | None, here: Clock | None) -> str:
+    """The state of a clock, where `past` is the state of another one."""
+    if clock == here:
+        return "past"
+    if clock is None or clock == FINER:
+        return "drawn(past)"
+    return f"slower(past, {_clock_text(clock)})"
 
 
 def _clock_text(clock: Clock) -> str:

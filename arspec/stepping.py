@@ -41,10 +41,10 @@ class Clock:
     every: Offset
     ahead: Offset
 
-    @property
-    def alike(self) -> bool:
-        """Whether it ticks at every position along its axes."""
-        return set(self.every) == {1}
+    @classmethod
+    def along(cls, axes: int) -> Clock:
+        """That of what has the first axes alone: it ticks when the last of them moves on."""
+        return cls((1,) * axes, (0,) * axes)
 
     def within(self, base: Clock) -> Clock:
         """The same, counted in ticks of a finer clock."""
@@ -256,7 +256,7 @@ class Plan:
     def clock_of(self, node: int) -> Clock | None:
         """The clock of what layers keep of a node: with fewer axes, one that moves along these."""
         axes = self.outer(node)
-        return Clock((1,) * axes, (0,) * axes) if axes else self.whens[node].clock
+        return Clock.along(axes) if axes else self.whens[node].clock
 
     def check_grid(self, node: int) -> None:
         """What caches keep of a node lies on the whole grid, or along its first axes."""
@@ -585,14 +585,12 @@ def _whole(result: Plan, node: int, entry: Entry) -> bool:
     for read in it.reads:
         source, reach = result.whens.get(read.source), read.reach
         if read.source == node and isinstance(reach, Stencil):
-            whole = any(box.hi > zero for box in reach.boxes)
-        else:
-            there = source is not None and _here(read)
-            whole = there and closing and source == When(entry.level, before)
-            slab = there and result.term.graph.nodes[read.source].grouped
-            whole = whole or (slab and source is not None and 0 <= source.loop <= entry.level)
-        if whole:
-            return True
+            if any(box.hi > zero for box in reach.boxes):
+                return True
+        elif source is not None and _here(read):
+            slab = result.term.graph.nodes[read.source].grouped and 0 <= source.loop <= entry.level
+            if slab or (closing and source == When(entry.level, before)):
+                return True
     return False
 
 
@@ -848,7 +846,7 @@ def _alike(source: When, when: When, axes: int) -> bool:
     """Whether a clock ticks as positions do along the only axes of what it reads of these."""
     if not axes or when.clock is None or source.offset != when.offset[:axes]:
         return False
-    return set(when.clock.every[:axes]) == {1} and not any(when.clock.ahead[:axes])
+    return Clock(when.clock.every[:axes], when.clock.ahead[:axes]) == Clock.along(axes)
 
 
 def _recalls(source: When, when: When) -> bool:

@@ -220,7 +220,7 @@ def slower(past: State | None, every: Offset, ahead: Offset = ()) -> State | Non
     return past.root.slower[clock.outside(past.clock)]
 
 
-def drawn(past: State | None) -> State | None:
+def drawn(past: State | None) -> Clocked | None:
     """The state of what is drawn itself."""
     if past is None:
         return None
@@ -230,10 +230,8 @@ def drawn(past: State | None) -> State | None:
 
 def along(past: State | None, axes: int) -> State | None:
     """The state of what has the first axes only: its clock ticks when the last of them moves on."""
-    if past is None:
-        return None
-    assert isinstance(past, Timed)
-    return past.root.slower[Clock((1,) * axes, (0,) * axes)]
+    root = drawn(past)
+    return None if root is None else root.slower[Clock((1,) * axes, (0,) * axes)]
 
 
 def settled_at(offsets: Any, past: State | None, loop: int, name: str, *computed: Any) -> Any:
