@@ -261,7 +261,7 @@ class Arranger:
 
     def _value(self, line: ProgramLine, when: When, code: str) -> str:
         """An expression as a step evaluates it."""
-        code = self._hoist(line, when, code)
+        code = self._aligned(line, when, self._hoist(line, when, code))
         while match := STANDING.search(code):
             text = self._here(line, When(when.loop, (int(match[1]),)), match[2])
             code = code[: match.start()] + self._token(text) + code[match.end() :]
@@ -279,6 +279,22 @@ class Arranger:
         code = self._hold(line, when, code)
         code = self._here(line, when, code)
         return self._lengths(when, FIRST.sub(lambda m: self._first(when, m[1]), code))
+
+    def _aligned(self, line: ProgramLine, when: When, code: str) -> str:
+        """Brings the input of layers that want it at their own place there."""
+        uses, names = self.plan.uses[id(self.one)], set()
+        for match in KEPT.finditer(code):
+            start, end = argument(code, match.start())
+            module = module_of(code[: start - 1])
+            if any(use.path + module in self.plan.aligned for use in uses):
+                names.update(_VALUE.findall(plain(code[start:end])))
+        for name in sorted(names):
+            own = self._when(name)
+            late = name if own is None else self._late(line, own, when, name)
+            if late == name:
+                raise Unplanned("attention over an expression that stands elsewhere")
+            code = re.sub(rf"\b{name}\b", late, code)
+        return code
 
     def _hoist(self, line: ProgramLine, when: When, code: str) -> str:
         while part := outermost(code):

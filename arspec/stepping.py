@@ -159,6 +159,7 @@ class Plan:
     stages: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
     cycles: set[tuple[int, int]] = field(default_factory=set)  # reads inside recursions
+    aligned: set[str] = field(default_factory=set)  # layers whose input is brought to their place
     whole: set[int] = field(default_factory=set)  # layers of channels that need keep nothing
     later: set[int] = field(default_factory=set)  # nodes that are evaluated later than they are due
 
@@ -747,14 +748,15 @@ def _keep(
     result.check_grid(reads[wide[0]].source)
     if source.apart(when) and not across:
         raise Unplanned("clocks that tick apart")
-    sweep = reads[wide[0]].reach
+    sweep, stands = reads[wide[0]].reach, source.offset
     if isinstance(sweep, Sweep):  # the query stands where the keys end
         tight = (*when.offset[:-1], when.offset[-1] - 1)
         strict = sweep.until == PAST
-        if source.offset != when.offset and not (strict and source.offset == tight):
-            raise Unplanned("attention over a node that stands elsewhere")
+        if stands != when.offset and not (strict and stands == tight):
+            result.aligned.add(module)
+            stands = when.offset
     windows.update((node, k) for k in wide)
-    places = Keeping(source.offset, when.offset, result.clock_of(reads[wide[0]].source))
+    places = Keeping(stands, when.offset, result.clock_of(reads[wide[0]].source))
     if it.grouped and it.operations:
         result.kept[module] = places  # what is masked by channels knows the layout of its input
     else:
