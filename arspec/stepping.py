@@ -161,6 +161,7 @@ class Plan:
     cycles: set[tuple[int, int]] = field(default_factory=set)  # reads inside recursions
     aligned: set[str] = field(default_factory=set)  # layers whose input is brought to their place
     whole: set[int] = field(default_factory=set)  # layers of channels that need keep nothing
+    slabs: set[int] = field(default_factory=set)  # nodes with all channels of a slab at once
     later: set[int] = field(default_factory=set)  # nodes that are evaluated later than they are due
 
     @property
@@ -419,14 +420,21 @@ def plan(
 
 def _settle_whens(result: Plan) -> None:
     """Every live node's loop and offset."""
-    _as_scheduled(result)
+    while slabs := _as_scheduled(result):
+        result.slabs |= slabs
+        result.whens.clear()
+        result.later.clear()
     _as_fine_as_read(result)
     _faster_clocks(result)
     _with_what_they_repeat(result)
 
 
-def _as_scheduled(result: Plan) -> None:
-    """What the schedule says, in terms of loops and offsets."""
+def _as_scheduled(result: Plan) -> set[int]:
+    """What the schedule says, in terms of loops and offsets.
+
+    Returns nodes that were thought to be evaluated channel by channel, but whose slabs a coarser
+    loop reads as soon as they are due.
+    """
     graph = result.term.graph
     known = set(range(result.inputs))
     for i, node in enumerate(graph.nodes):
@@ -442,34 +450,39 @@ def _as_scheduled(result: Plan) -> None:
             continue
         dues = {entry.due for entry in entries}
         finite = {due for due in dues if due is not None}
+        entry = _drawn(entries)
         reads = graph.nodes[i].reads
         if i == graph.head and not any(graph.nodes[read.source].grouped for read in reads):
             drawn = [w for read in reads if (w := result.whens.get(read.source)) and w.loop >= 0]
             if drawn and graph.nodes[i].grouped:  # all channels of a position, one by one
                 result.whens[i] = max(drawn, key=lambda when: when.loop)
                 continue
-        if graph.nodes[i].grouped and i != graph.target and not _whole(result, i, entries[0]):
+        if graph.nodes[i].grouped and i != graph.target and not _whole(result, i, entry):
             result.whens[i] = _by_channel(result, i, finite)
             continue
         if dues == {None}:
             result.whens[i] = When(ONCE if i in known else FREE)
             continue
-        if len(dues) > 1 or None in dues:
+        if len(finite) > 1 or (None in dues and not graph.nodes[i].grouped):
             raise Unplanned("phases")
         (due,) = finite
         values = [-int(d) for d in due if d != inf]
         values[-1] -= 1
-        level = entries[0].level
+        level = entry.level
         if level == len(graph.axes) and not graph.nodes[i].grouped and i != graph.target:
             raise Unplanned("whole positions in the loop of their channels")
         result.whens[i] = _moment(level, tuple(values), graph.nodes[i].strides)
+    slabs: set[int] = set()
     for i, when in result.whens.items():
         for read in graph.nodes[i].reads:
             if read.source not in result.whens:
                 raise Unplanned("a node of which some channels read nothing that is needed")
             soon = read.source in result.later and when.loop < result.finest
-            if soon and not _earlier(read, result.schedule.entries_of(i)):
-                raise Unplanned("a coarser loop that collects a finer one")
+            if soon and not _earlier(read, _drawn(result.schedule.entries_of(i))):
+                slabs.add(read.source)
+    if slabs & result.slabs:
+        raise Unplanned("a coarser loop that collects a finer one")
+    return slabs
 
 
 def _moment(loop: int, lead: Offset, strides: Offset) -> When:
@@ -578,6 +591,8 @@ def _whole(result: Plan, node: int, entry: Entry) -> bool:
     """
     if entry.due is None or entry.level >= result.finest:
         return False
+    if node in result.slabs:
+        return True
     it = result.term.graph.nodes[node]
     if max(it.strides) > 1 or any(_rated(read) for read in it.reads):
         return True
@@ -605,13 +620,21 @@ def _here(read: Read) -> bool:
     )
 
 
-def _earlier(read: Read, entries: Sequence[Entry]) -> bool:
+def _drawn(entries: Sequence[Entry]) -> Entry:
+    """Of a node's entries one that is evaluated while drawing, if any is.
+
+    The first channels of what is masked may depend on nothing drawn.
+    """
+    return next((entry for entry in entries if entry.due is not None), entries[0])
+
+
+def _earlier(read: Read, entry: Entry) -> bool:
     """Whether a reader of a coarser loop reads earlier rounds of that loop alone."""
-    if not entries or entries[0].due is None:
+    if entry.due is None:
         return True
     if not isinstance(read.reach, Stencil):
         return False
-    loop, due = entries[0].level, entries[0].due
+    loop, due = entry.level, entry.due
     stand = [-int(d) for d in due[: loop + 1] if d != inf]
     stand[-1] -= 1
     farthest = max(box.hi[: loop + 1] for box in read.reach.boxes)
