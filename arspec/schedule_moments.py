@@ -81,6 +81,7 @@ class Planner:
         self.resolved, self.graph = run.resolved, run.resolved.graph
         self.unpack = run.objective.unpack
         nodes = range(len(self.graph.nodes))
+        self.held: dict[int, int] = {}  # by node how long after its position opens it waits
         self.components = self.resolved.components or [[node] for node in nodes]
         self.nearest = [self._nearest(node) for node in nodes]
         self.due: dict[Place, Key | None] = {}
@@ -118,6 +119,39 @@ class Planner:
         return self._edges[kind]
 
     def plan(self) -> None:
+        """Chooses, and if that is `uniform` again as long as a reader can wait for `early` nodes."""
+        self._plan()
+        while self.uniform and (waiting := self._readers_of_early()):
+            for node, by in waiting.items():
+                self.held[node] = self.held.get(node, 0) + by
+            self.due.clear()
+            self._demands.clear()
+            self._plan()
+
+    def _readers_of_early(self) -> dict[int, int]:
+        """What looks ahead along an inner axis and need not do so yet, and by how much.
+
+        A slab that opens would have to begin with positions before its first.
+        """
+        found: dict[int, int] = {}
+        for reader, cell in self.due:
+            due = self.due[reader, cell]
+            for source, inner, offset in self.reads(reader, cell):
+                theirs = self.due.get((source, inner))
+                if due is None or theirs is None or offset is None or source in self.inputs:
+                    continue
+                level = level_of(theirs)
+                early = -1 - theirs[level]
+                if level == 0 or early <= 0 or level_of(due) != level or any(theirs[:level]):
+                    continue
+                if _latest(due, offset, level) == theirs:
+                    demands = self._demands[reader, cell]
+                    later = (*due[:level], due[level] + early, *due[level + 1 :])
+                    if all(later <= _latest(demand, by, level) for demand, by in demands):
+                        found[reader] = max(found.get(reader, 0), int(early))
+        return found
+
+    def _plan(self) -> None:
         digits = self.run.objective.digits
         before = (0,) * (digits - 1) + (-1,)  # everything earlier than the position itself
         here = (0,) * digits
@@ -208,7 +242,8 @@ class Planner:
             due: Key | None = eager.get(place)
             if due is not None and place[0] not in self.inputs:
                 level = level_of(due)
-                opening = (0,) * level + (-1,) + (inf,) * (len(due) - level - 1)
+                held = self.held.get(place[0], 0)
+                opening = (0,) * level + (held - 1,) + (inf,) * (len(due) - level - 1)
                 due = max(due, opening)
                 for demand, offset in self._demands[place]:
                     due = min(due, _latest(demand, offset, level))
