@@ -464,8 +464,7 @@ class Arranger:
         }
         text = name
         if dims:
-            listed = ", ".join(f"{d}: {k}" for d, k in dims.items())
-            text = f"here({text}, past, {{{listed}}}, {self._offset(when)})"
+            text = self._at(line, when, node, text, dims)
         features = infos[line.node].features if line.node >= 0 else None
         channel = self.frame.channels > 1 and when.loop == len(axes)
         grouped = channel and features is not None and features.runs is not None
@@ -479,6 +478,22 @@ class Arranger:
             by = f", {when.offset[-1]}" if when.offset and when.offset[-1] else ""
             text = f"self.{attribute}({text}, past{by})"
         return text
+
+    def _at(self, line: ProgramLine, when: When, node: int, name: str, dims: dict[int, int]) -> str:
+        """The part of a slab where a line stands."""
+        listed = "{" + ", ".join(f"{d}: {k}" for d, k in dims.items()) + "}"
+        if min(when.offset, default=0) >= 0:
+            return f"here({name}, past, {listed}, {self._offset(when)})"
+        # That may be the end of the slab before: the part at the position drawn, kept till then.
+        info, attribute = self.plan.term.infos[node], f"{line.name}_{name}_late"
+        drawn = replace(when, offset=(0,) * len(when.offset))
+        self.plan.check_grid(node)
+        self.modules[f"self.{attribute}"] = shift_module(info.grid, (), features=info.features)
+        for use in self.plan.uses[id(self.one)]:
+            self.plan.keep(use.path + attribute, node, Keeping(drawn.offset, when.offset))
+        part = f"here({name}, past, {listed}, {self._offset(drawn)})"
+        self.add(when, [f"{attribute} = self.{attribute}({part}, past=past)"], [attribute])
+        return attribute
 
     def _offset(self, when: When) -> str:
         if not when.offset:

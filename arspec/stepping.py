@@ -863,8 +863,10 @@ def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
                 raise Unplanned("a coarser loop that collects a finer one")
             if source.loop == when.loop and source.offset >= when.offset:
                 continue  # its values are kept until this node is there
-            if source.offset != when.offset[: source.loop + 1] or min(when.offset) < 0:
+            if source.offset != when.offset[: source.loop + 1]:
                 raise Unplanned("nodes that stand at different places")
+            if min(when.offset) < 0 and (graph.channels > 1 or when.clock is not None):
+                raise Unplanned("a part of a slab behind the position drawn")
 
 
 def _alike(source: When, when: When, axes: int) -> bool:
