@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from arspec.classes import BlockClass
 from arspec.layers.shifts import shift_module
@@ -313,7 +314,7 @@ class Arranger:
             elif (
                 own is not when
                 and not _in_window(code, part)
-                and self.plan.late(self.one, name, line.node, node)
+                and self.plan.late(self.one, name, line, part=node)
             ):
                 self.add(own, [f"{name} = {self._finish(text)}"], [name])
                 text = self._late(line, own, when, name, node)
@@ -416,10 +417,16 @@ class Arranger:
         self, line: ProgramLine, own: When, when: When, name: str, part: str | None = None
     ) -> str:
         """A name whose newest value stands farther on: that of this line's position."""
-        late = self.plan.late(self.one, name, line.node, part)
+        place = when.offset if line.cycle else ()
+        late = self.plan.late(self.one, name, line, place, part)
         if not late:
+            if line.cycle and own.loop == when.loop and own.offset != place:
+                raise Unplanned("a recursion over what stands elsewhere")
             return name
-        attribute = f"{line.name}_{name}_late"
+        attribute = base = f"{line.name}_{name}_late"
+        places, others = self.plan.kept, count(2)  # a recursion may read it at several places
+        while any(places.get(path + attribute, kept) != kept for path, _, kept in late):
+            attribute = f"{base}{next(others)}"
         axes = self.frame.axes[: self.plan.outer(late[0][1]) or None]
         grid = tuple((axis, 1) for axis in axes)
         features = self.plan.term.infos[late[0][1]].features

@@ -227,15 +227,25 @@ class Plan:
         return next(iter(drawn or found), None)
 
     def late(
-        self, one: BlockClass, name: str, node: int, part: str | None = None
+        self,
+        one: BlockClass,
+        name: str,
+        line: ProgramLine,
+        place: Offset = (),
+        part: str | None = None,
     ) -> list[tuple[str, int, Keeping]]:
         """Per use the node of a name, or the node `part` of a line, where it stands and where the
-        node that reads it does, unless that is at the same place."""
-        relative = self.term.graph.nodes[node].name.removeprefix(one.first.path)
+        node that reads it does, unless that is at the same place.
+
+        `place`: of the lines of a recursion those that stand there are meant.
+        """
+        relative = self.term.graph.nodes[line.node].name.removeprefix(one.first.path)
         found = []
         for use in self.uses[id(one)]:
             source = use.nodes.get(name) if part is None else self.ids.get(use.path + part)
-            reader = self._reader(use.path + relative, source)
+            readers = [relative, *(n for own in line.cycle for n in _parts_of(self, use.path, own))]
+            known = [self._reader(use.path + name, source) for name in readers]
+            reader = next((r for r in known if r is not None and self._stands(r, place)), None)
             if source in self.whens and source is not None and reader is not None:
                 theirs, mine = self.whens[source], self.whens[reader]
                 if theirs.loop >= mine.loop >= 0 and theirs.clock == mine.clock:
@@ -244,6 +254,9 @@ class Plan:
                     if places.source != places.output:
                         self.check_grid(source)
         return found if any(kept.source != kept.output for *_, kept in found) else []
+
+    def _stands(self, node: int, place: Offset) -> bool:
+        return not place or self.whens[node].offset == place
 
     def outer(self, node: int) -> int:
         """How many axes a node has, if it has the first ones alone, that of its loop among them.
@@ -791,7 +804,9 @@ def _keep_recursion(
 ) -> None:
     """Note what lines keep that need each other's earlier values."""
     graph, whens = result.term.graph, result.whens
-    own = [_parts_of(result, f"{use.path}{name}") for name in line.cycle]
+    own = [
+        [use.path + part for part in _parts_of(result, use.path, name)] for name in line.cycle
+    ]
     nodes = {node for names in own for name in names if (node := result.ids[name]) in whens}
     found = {whens[node] for node in nodes}
     if not nodes or all(when.loop < 0 for when in found):
@@ -818,16 +833,19 @@ def _keep_recursion(
             for other in (read, *(graph.nodes[read.source].reads if inside else ())):
                 source, when = whens[other.source], whens[node]
                 if source.loop == when.loop and source != when and not _windowed(other):
-                    raise Unplanned("a recursion over what stands elsewhere")
+                    if source.offset < when.offset or source.clock != when.clock:
+                        raise Unplanned("a recursion over what stands elsewhere")
     attribute = f"{line.targets[-1]}_recursion"
     clock = result.clock_of(next(iter(nodes)))
     result.kept[use.path + attribute] = Keeping((min(places),), (max(places),), clock)
     windows |= result.cycles
 
 
-def _parts_of(result: Plan, name: str) -> list[str]:
-    """The nodes of a line that belong to it alone, its own first."""
-    return [n for n in (name, *result._children.get(name, ())) if n in result.ids]
+def _parts_of(result: Plan, path: str, name: str) -> list[str]:
+    """The nodes below a path of a line that belong to it alone, its own first."""
+    whole = path + name
+    names = (n for n in (whole, *result._children.get(whole, ())) if n in result.ids)
+    return [n.removeprefix(path) for n in names]
 
 
 def _check_recurrence(result: Plan, node: int) -> None:
