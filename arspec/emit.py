@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from arspec import __version__
@@ -114,10 +115,10 @@ def _stepped(
     # What keeps nothing but whole slabs of fewer axes may be what has no form.
     wide = {name: o for name, o in come.items() if len(model.variables[name].grid) == axes}
     for some in {len(some): some for some in (come, wide, {})}.values():
-        for apart in (False, True):
+        for even, apart in product((False, True), repeat=2):
             with suppress(Unplanned):
-                classes = grouped(loops(model, term, some) if apart else None)
-                stepping = _staged(classes, plan(model, term, classes, some))
+                classes = grouped(loops(model, term, some, even) if apart else None)
+                stepping = _staged(classes, plan(model, term, classes, some, even))
                 return context(classes, stepping, stepping.arriving)
     return context(grouped(), None, come)
 

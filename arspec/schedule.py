@@ -137,17 +137,17 @@ class Schedule:
         return (*key, group) if self.channels else key
 
 
-def schedule(graph: Graph, uniform: bool = False) -> Schedule:
+def schedule(graph: Graph, uniform: bool = False, fine: frozenset[int] = frozenset()) -> Schedule:
     """The schedule of a term that is proven causal; ValueError if it is not.
 
     `uniform`: all positions of a node are due alike, whatever their phase; ValueError if no such
-    schedule is found.
+    schedule is found. `fine`: nodes that belong to as fine a loop as they can.
     """
     resolved = resolve(graph)
     inputs, extended = arriving(resolved)
     channels = graph.channels > 1
     run = Nearest(Objective(extended, resolved.order, channels), graph.target)
-    planner = Planner(run, inputs, uniform)
+    planner = Planner(run, inputs, uniform, fine)
     planner.plan()
     entries = sorted(_entries(planner), key=lambda e: (e.order, e.node, e.phase))
     return Schedule(

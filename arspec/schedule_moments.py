@@ -73,11 +73,17 @@ class Planner:
     """Chooses `due` for every cell that the head depends on, from the head backwards.
 
     `uniform`: one moment for all phases of a node, and slower clocks tick together where that can
-    be: with the positions whose anchors theirs are.
+    be: with the positions whose anchors theirs are. `fine`: nodes of as fine a level as can be.
     """
 
-    def __init__(self, run: Nearest, inputs: frozenset[int], uniform: bool = False) -> None:
-        self.run, self.inputs, self.uniform = run, inputs, uniform
+    def __init__(
+        self,
+        run: Nearest,
+        inputs: frozenset[int],
+        uniform: bool = False,
+        fine: frozenset[int] = frozenset(),
+    ) -> None:
+        self.run, self.inputs, self.uniform, self.fine = run, inputs, uniform, fine
         self.resolved, self.graph = run.resolved, run.resolved.graph
         self.unpack = run.objective.unpack
         nodes = range(len(self.graph.nodes))
@@ -119,7 +125,7 @@ class Planner:
         return self._edges[kind]
 
     def plan(self) -> None:
-        """Chooses, and if that is `uniform` again as long as a reader can wait for `early` nodes."""
+        """Chooses; if that is `uniform` again, as long as readers of early nodes can wait."""
         self._plan()
         while self.uniform and (waiting := self._readers_of_early()):
             for node, by in waiting.items():
@@ -196,7 +202,7 @@ class Planner:
             nearest = self.nearest[place[0]][place[1]]
             if nearest is None:
                 continue
-            if place[0] in self.inputs:
+            if place[0] in self.inputs or place[0] in self.fine:
                 eager[place] = nearest
                 continue
             demands = self._demands[place]

@@ -344,15 +344,26 @@ class Plan:
         return tree
 
 
-def _moments(model: Model, term: TermModel, arriving: Mapping[str, Offset]) -> Plan:
-    """When every node is evaluated. `arriving`: the conditions that come with the steps."""
+def _moments(model: Model, term: TermModel, arriving: Mapping[str, Offset], even: bool) -> Plan:
+    """When every node is evaluated. `arriving`: the conditions that come with the steps.
+
+    `even`: what is repeated has the loop of what comes into it, in every repetition.
+    """
+    made = _timed(model, term, arriving, frozenset())
+    fine = _as_fine_as_what_comes_in(made) if even else frozenset()
+    return _timed(model, term, arriving, fine) if fine else made
+
+
+def _timed(
+    model: Model, term: TermModel, arriving: Mapping[str, Offset], fine: frozenset[int]
+) -> Plan:
     graph, names = term.graph, list(model.variables)
     if not graph.raster or term.delayed:
         raise Unplanned("an order that is not the raster")
     limited = {graph.target, *(names.index(name) for name in arriving)}
     bounds = {node: bound for node, bound in graph.bounds.items() if node in limited}
     try:
-        made = schedule(replace(graph, bounds=bounds), uniform=True)
+        made = schedule(replace(graph, bounds=bounds), True, fine)
     except ValueError as reason:
         raise Unplanned(str(reason)) from reason
     come = {k: o for k, o in arriving.items() if made.entries_of(names.index(k))}
@@ -368,9 +379,35 @@ def _moments(model: Model, term: TermModel, arriving: Mapping[str, Offset]) -> P
     return result
 
 
-def loops(model: Model, term: TermModel, arriving: Mapping[str, Offset]) -> dict[int, object]:
+def _as_fine_as_what_comes_in(result: Plan) -> frozenset[int]:
+    """What depends on a finer loop that reaches it from outside of repetitions."""
+    nodes, whens, found = result.term.graph.nodes, result.whens, set[int]()
+    for path in _repeated(result.term.root, ""):
+        inside = [i for i in whens if nodes[i].name.startswith(path) and whens[i].loop >= 0]
+        for i in inside:
+            own = {read.source for read in nodes[i].reads} - {i}
+            came = [whens[k] for k in own - {*inside} if k in whens]
+            finer = any(w.loop > whens[i].loop and w.clock == whens[i].clock for w in came)
+            if finer or own & found:
+                found.add(i)
+    return frozenset(found)
+
+
+def _repeated(instance: Instance, path: str) -> Iterator[str]:
+    """The paths of repetitions."""
+    for use in (line.use for line in instance.lines if line.use is not None):
+        if use.repeat is not None:
+            yield f"{path}{use.attribute}."
+            continue
+        for call in use.calls:
+            yield from _repeated(call.instance, f"{path}{use.attribute}.")
+
+
+def loops(
+    model: Model, term: TermModel, arriving: Mapping[str, Offset], even: bool
+) -> dict[int, object]:
     """By the id of an instance the loops that its lines belong to, in all of its uses."""
-    result = _moments(model, term, arriving)
+    result = _moments(model, term, arriving, even)
     found: dict[int, set[object]] = {}
 
     def visit(instance: Instance, path: str) -> None:
@@ -398,13 +435,14 @@ def plan(
     term: TermModel,
     classes: Sequence[BlockClass],
     arriving: Mapping[str, Offset] | None = None,
+    even: bool = False,
 ) -> Plan:
     """How a step evaluates the program; raises `Unplanned` where only the whole forward can.
 
     `arriving`: the conditions that come with the steps, as in `arspec.arriving`; the others are
-    there from the start.
+    there from the start. `even`: all repetitions of a block belong to the same loops.
     """
-    result = _moments(model, term, arriving or {})
+    result = _moments(model, term, arriving or {}, even)
     graph, names = term.graph, list(model.variables)
     head = result.whens[graph.head]
     if any(head.offset):
@@ -804,9 +842,7 @@ def _keep_recursion(
 ) -> None:
     """Note what lines keep that need each other's earlier values."""
     graph, whens = result.term.graph, result.whens
-    own = [
-        [use.path + part for part in _parts_of(result, use.path, name)] for name in line.cycle
-    ]
+    own = [[use.path + part for part in _parts_of(result, use.path, name)] for name in line.cycle]
     nodes = {node for names in own for name in names if (node := result.ids[name]) in whens}
     found = {whens[node] for node in nodes}
     if not nodes or all(when.loop < 0 for when in found):
@@ -832,9 +868,9 @@ def _keep_recursion(
             inside = read.source not in lines  # a projection of what is given
             for other in (read, *(graph.nodes[read.source].reads if inside else ())):
                 source, when = whens[other.source], whens[node]
-                if source.loop == when.loop and source != when and not _windowed(other):
-                    if source.offset < when.offset or source.clock != when.clock:
-                        raise Unplanned("a recursion over what stands elsewhere")
+                beside = source.loop == when.loop and not _windowed(other)
+                if beside and (source.offset < when.offset or source.clock != when.clock):
+                    raise Unplanned("a recursion over what stands elsewhere")
     attribute = f"{line.targets[-1]}_recursion"
     clock = result.clock_of(next(iter(nodes)))
     result.kept[use.path + attribute] = Keeping((min(places),), (max(places),), clock)
