@@ -645,7 +645,8 @@ def _whole(result: Plan, node: int, entry: Entry) -> bool:
     if node in result.slabs:
         return True
     it = result.term.graph.nodes[node]
-    if max(it.strides) > 1 or any(_rated(read) for read in it.reads):
+    nodes = result.term.graph.nodes
+    if max(it.strides) > 1 or any(_rated(read) for read in it.reads if nodes[read.source].grouped):
         return True
     zero, before = (0,) * len(result.term.graph.axes), (*(0,) * entry.level, -1)
     closing = entry.due[entry.level] == 0
