@@ -471,7 +471,7 @@ class Arranger:
         }
         text = name
         if dims:
-            text = self._at(line, when, node, text, dims)
+            text = self._at(line, when, own, node, text, dims)
         features = infos[line.node].features if line.node >= 0 else None
         channel = self.frame.channels > 1 and when.loop == len(axes)
         grouped = channel and features is not None and features.runs is not None
@@ -486,10 +486,13 @@ class Arranger:
             text = f"self.{attribute}({text}, past{by})"
         return text
 
-    def _at(self, line: ProgramLine, when: When, node: int, name: str, dims: dict[int, int]) -> str:
+    def _at(
+        self, line: ProgramLine, when: When, own: When, node: int, name: str, dims: dict[int, int]
+    ) -> str:
         """The part of a slab where a line stands."""
         listed = "{" + ", ".join(f"{d}: {k}" for d, k in dims.items()) + "}"
-        if min(when.offset, default=0) >= 0:
+        behind = own.loop >= 0 and min(when.offset[own.loop + 1 :], default=0) < 0
+        if not behind:
             return f"here({name}, past, {listed}, {self._offset(when)})"
         # That may be the end of the slab before: the part at the position drawn, kept till then.
         info, attribute = self.plan.term.infos[node], f"{line.name}_{name}_late"
