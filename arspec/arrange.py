@@ -283,15 +283,15 @@ class Arranger:
 
     def _aligned(self, line: ProgramLine, when: When, code: str) -> str:
         """Brings the input of layers that want it at their own place there."""
-        uses, names = self.plan.uses[id(self.one)], set()
+        uses, layers = self.plan.uses[id(self.one)], dict[str, str]()
         for match in KEPT.finditer(code):
             start, end = argument(code, match.start())
             module = module_of(code[: start - 1])
             if any(use.path + module in self.plan.aligned for use in uses):
-                names.update(_VALUE.findall(plain(code[start:end])))
-        for name in sorted(names):
+                layers.update(dict.fromkeys(_VALUE.findall(plain(code[start:end])), module))
+        for name, layer in layers.items():
             own = self._when(name)
-            late = name if own is None else self._late(line, own, when, name)
+            late = name if own is None else self._late(line, own, when, name, layer=layer)
             if late == name:
                 raise Unplanned("attention over an expression that stands elsewhere")
             code = re.sub(rf"\b{name}\b", late, code)
@@ -414,11 +414,17 @@ class Arranger:
         return next((n for n in nodes if n in self.plan.whens), nodes[0])
 
     def _late(
-        self, line: ProgramLine, own: When, when: When, name: str, part: str | None = None
+        self,
+        line: ProgramLine,
+        own: When,
+        when: When,
+        name: str,
+        part: str | None = None,
+        layer: str = "",
     ) -> str:
         """A name whose newest value stands farther on: that of this line's position."""
         place = when.offset if line.cycle else ()
-        late = self.plan.late(self.one, name, line, place, part)
+        late = self.plan.late(self.one, name, line, place, part, layer)
         if not late:
             if line.cycle and own.loop == when.loop and own.offset != place:
                 raise Unplanned("a recursion over what stands elsewhere")

@@ -15,7 +15,7 @@ from functools import cached_property
 from math import inf, prod
 
 from arspec.classes import BlockClass
-from arspec.graph import PAST, Read, Stencil, Sweep
+from arspec.graph import ALL, PAST, Box, Read, Stencil, Sweep
 from arspec.marks import marked, parts, whole
 from arspec.model import Model, TermModel
 from arspec.names import local
@@ -159,7 +159,7 @@ class Plan:
     stages: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
     cycles: set[tuple[int, int]] = field(default_factory=set)  # reads inside recursions
-    aligned: set[str] = field(default_factory=set)  # layers whose input is brought to their place
+    aligned: dict[str, Offset] = field(default_factory=dict)  # where layers want their input
     whole: set[int] = field(default_factory=set)  # layers of channels that need keep nothing
     slabs: set[int] = field(default_factory=set)  # nodes with all channels of a slab at once
     later: set[int] = field(default_factory=set)  # nodes that are evaluated later than they are due
@@ -233,11 +233,13 @@ class Plan:
         line: ProgramLine,
         place: Offset = (),
         part: str | None = None,
+        layer: str = "",
     ) -> list[tuple[str, int, Keeping]]:
         """Per use the node of a name, or the node `part` of a line, where it stands and where the
         node that reads it does, unless that is at the same place.
 
-        `place`: of the lines of a recursion those that stand there are meant.
+        `place`: of the lines of a recursion those that stand there are meant. `layer`: the one that
+        reads it, which may want it at another place than its own.
         """
         relative = self.term.graph.nodes[line.node].name.removeprefix(one.first.path)
         found = []
@@ -249,7 +251,8 @@ class Plan:
             if source in self.whens and source is not None and reader is not None:
                 theirs, mine = self.whens[source], self.whens[reader]
                 if theirs.loop >= mine.loop >= 0 and theirs.clock == mine.clock:
-                    places = Keeping(theirs.offset, mine.offset, self.clock_of(source))
+                    output = self.aligned.get(use.path + layer, mine.offset)
+                    places = Keeping(theirs.offset, output, self.clock_of(source))
                     found.append((use.path, source, places))
                     if places.source != places.output:
                         self.check_grid(source)
@@ -656,20 +659,30 @@ def _whole(result: Plan, node: int, entry: Entry) -> bool:
             if any(box.hi > zero for box in reach.boxes):
                 return True
         elif source is not None and _here(read):
-            slab = result.term.graph.nodes[read.source].grouped and 0 <= source.loop <= entry.level
+            grouped = nodes[read.source].grouped
+            slab = grouped and 0 <= source.loop <= entry.level
             if slab or (closing and source == When(entry.level, before)):
+                return True
+            if grouped and source.loop == result.finest and _mixes(read):
                 return True
     return False
 
 
 def _here(read: Read) -> bool:
     """Whether a node reads its own position."""
-    if not isinstance(read.reach, Stencil):
-        return True
-    return any(
-        all(low <= 0 <= high for low, high in zip(box.lo, box.hi, strict=True))
-        for box in read.reach.boxes
+    return not isinstance(read.reach, Stencil) or any(map(_has_own, read.reach.boxes))
+
+
+def _mixes(read: Read) -> bool:
+    """Whether it reads all channels of its own position."""
+    reach = read.reach
+    return isinstance(reach, Stencil) and any(
+        box.groups == ALL and _has_own(box) for box in reach.boxes
     )
+
+
+def _has_own(box: Box) -> bool:
+    return all(low <= 0 <= high for low, high in zip(box.lo, box.hi, strict=True))
 
 
 def _drawn(entries: Sequence[Entry]) -> Entry:
@@ -684,12 +697,14 @@ def _earlier(read: Read, entry: Entry) -> bool:
     """Whether a reader of a coarser loop reads earlier rounds of that loop alone."""
     if entry.due is None:
         return True
-    if not isinstance(read.reach, Stencil):
-        return False
-    loop, due = entry.level, entry.due
+    loop, due, reach = entry.level, entry.due, read.reach
     stand = [-int(d) for d in due[: loop + 1] if d != inf]
     stand[-1] -= 1
-    farthest = max(box.hi[: loop + 1] for box in read.reach.boxes)
+    if isinstance(reach, Stencil):
+        farthest = max(box.hi[: loop + 1] for box in reach.boxes)
+    else:  # what is before a position, but not what is before it in its row, is before its row
+        before = reach.until == PAST and loop + 1 == len(reach.along)
+        farthest = (*(0,) * loop, -before)
     return tuple(a + b for a, b in zip(stand, farthest, strict=False)) < (0,) * (loop + 1)
 
 
@@ -828,8 +843,9 @@ def _keep(
         tight = (*when.offset[:-1], when.offset[-1] - 1)
         strict = sweep.until == PAST
         if stands != when.offset and not (strict and stands == tight):
-            result.aligned.add(module)
-            stands = when.offset
+            # Of a position whose channels are being drawn no key is complete, nor does it need one.
+            stands = tight if strict and source.loop == channels else when.offset
+            result.aligned[module] = stands
     windows.update((node, k) for k in wide)
     places = Keeping(stands, when.offset, result.clock_of(reads[wide[0]].source))
     if it.grouped and it.operations:
