@@ -274,7 +274,10 @@ class Planner:
         inner: Sequence[tuple[Place, Place, Key]],
         eager: dict[Place, Key],
     ) -> None:
-        """A slower clock ticks with a position of its own: later or, if one cannot wait, sooner."""
+        """A slower clock ticks with a position of its own: later or, if one cannot wait, sooner.
+
+        If neither can be, it ticks with what reads it last.
+        """
         self._level_out(alive, eager)
         for alike in () if inner else self._alike(alive, eager):
             due, level = self.due[alike[0]], level_of(eager[alike[0]])
@@ -287,10 +290,13 @@ class Planner:
                 for wait in (by, by - stride[0])
             )
             demands = [demand for place in alike for demand in self._demands[place]]
-            if all(later <= _latest(demand, offset, level) for demand, offset in demands):
+            latest = min((_latest(*demand, level) for demand in demands), default=due)
+            if later <= latest:
                 self.due.update(dict.fromkeys(alike, later))
             elif sooner >= eager[alike[0]]:
                 self.due.update(dict.fromkeys(alike, sooner))
+            elif any((latest[level] - theirs[level]) % stride[0] == 0 for theirs, _ in demands):
+                self.due.update(dict.fromkeys(alike, latest))  # at a reader's tick
 
     def _level_out(self, alive: Sequence[Place], eager: dict[Place, Key]) -> bool:
         """One moment for all phases, the earliest of them; whether that changed any."""
