@@ -42,7 +42,10 @@ MODULE_ATTRIBUTES = frozenset(_MODULE_ATTRIBUTES.split())
 
 _CODE = "F nn torch math Tensor dtype params repeat shift shift_or concat_elu scale_levels"
 _POOLS = "mean_pool max_pool mean_so_far max_so_far"
-_KEPT = "past first here settled keep slab extent summed sum_of product newest"
+_KEPT = """
+    past first here settled settled_at keep slab extent summed sum_of product newest held drawn
+    slower along seen sinusoidal
+"""
 TAKEN = {
     *dir(builtins),
     *_CODE.split(),
@@ -50,6 +53,7 @@ TAKEN = {
     *_KEPT.split(),
     "concatenate",
     "gaussian_parameters",
+    "student_t_parameters",
     "channel_groups",
 }
 

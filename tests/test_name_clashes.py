@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,10 @@ import pytest
 import arspec
 from arspec import compiler
 from arspec.diagnostics import SpecError
+from arspec.library import library
+from arspec.names import TAKEN
+
+SPECS = sorted(Path(__file__).parent.glob("specs*/*.yaml"))
 
 
 def spec(network: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -108,3 +114,36 @@ def test_a_model_is_not_called_as_what_its_file_needs(name: str) -> None:
     model: Any = arspec.build(text)
     assert type(model).__name__.endswith("Model")
     assert model.sample(1, shape=(5,)).shape == (1, 5)
+
+
+def test_what_emitted_methods_call_is_not_hidden_by_a_line_of_that_name() -> None:
+    called: set[str] = set()
+    for path in SPECS:
+        analysis = compiler.analyse(path)
+        if analysis.proof.causal and not analysis.model.terms[0].head.missing:
+            called |= functions_called(emitted(analysis))
+    assert {"held", "slower", "settled", "repeat"} <= called
+    assert called <= TAKEN
+
+
+def emitted(analysis: compiler.Analysis) -> str:
+    try:
+        return compiler.emit(analysis)
+    except SpecError:  # it has no code yet
+        return ""
+
+
+def functions_called(text: str) -> set[str]:
+    """The pieces that are functions and that `forward` and what it settles call by name."""
+    tree = ast.parse(text)
+    pieces = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    methods = [
+        method
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name not in library().pieces
+        for method in node.body
+        if isinstance(method, ast.FunctionDef)
+        and (method.name == "forward" or method.name.startswith(("_per_", "_given")))
+    ]
+    names = (node for method in methods for node in ast.walk(method) if isinstance(node, ast.Name))
+    return {name.id for name in names if isinstance(name.ctx, ast.Load)} & pieces

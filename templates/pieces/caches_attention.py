@@ -70,7 +70,8 @@ class KeyCache(Cache):
         size = (self.start(state) // BLOCK + 1) * BLOCK
         if not state.lengths[0]:
             return size
-        whole = self.number(state, (state.lengths[0],)) - before
+        behind = self.number(state, state.at) - self.start(state) if self.single(state) else 0
+        whole = self.number(state, (state.lengths[0],)) - max(before, behind)
         return whole if state.compiles else min(size, whole)
 
     def room(self, like: Tensor, state: State, end: int) -> None:
