@@ -268,11 +268,16 @@ class Arranger:
             code = code[: match.start()] + self._token(text) + code[match.end() :]
         while match := KEPT.search(code):
             start, end = argument(code, match.start())
-            read = self._finish(code[start:end])
+            read, module = self._finish(code[start:end]), module_of(code[: start - 1])
+            if (node := self._given_to(module)) is not None:
+                begin = code.rindex("self.", 0, start)
+                text = self._once(line, when, module, node, f"{code[begin:start]}{read})")
+                code = code[:begin] + self._token(text) + code[match.end() + 1 :]
+                continue
             self._keep_finer(when, code[: start - 1], read)
             # What a window reads stands where it stands: the layer's cache knows.
             whole = self._node(match[0].strip("\x02")) in self.plan.whole
-            state = self._state(module_of(code[: start - 1]), when)
+            state = self._state(module, when)
             told = f", past={state}" if when.loop >= 0 and not whole else ""
             rest = code[end : match.start()] + told + code[match.end() :]
             code = code[:start] + self._token(read) + rest
@@ -280,6 +285,24 @@ class Arranger:
         code = self._hold(line, when, code)
         code = self._here(line, when, code)
         return self._lengths(when, FIRST.sub(lambda m: self._first(when, m[1]), code))
+
+    def _given_to(self, module: str) -> int | None:
+        """What a layer reads that is there from the start, if that is so."""
+        paths = [use.path + module for use in self.plan.uses[id(self.one)]]
+        live = [path for path in paths if path in {**self.plan.given, **self.plan.kept}]
+        found = {self.plan.given.get(path) for path in live}
+        if len(found) > 1 and None in found:
+            raise Unplanned("a window over what is there from the start in some uses")
+        return next(iter(found), None)
+
+    def _once(self, line: ProgramLine, when: When, module: str, node: int, code: str) -> str:
+        """A layer of a line that reads what is there from the start: computed with that."""
+        if when.loop < 0:
+            return code
+        name = f"{module.replace('.', '_')}_given"
+        own = When(ONCE)
+        self.add(own, [f"{name} = {code}"], [name])
+        return self._cut(line, when, own, node, name)
 
     def _aligned(self, line: ProgramLine, when: When, code: str) -> str:
         """Brings the input of layers that want it at their own place there."""

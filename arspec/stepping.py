@@ -9,7 +9,7 @@ position that is drawn: (0,) the open row, (0, -1) the pixel before.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf, prod
@@ -159,6 +159,7 @@ class Plan:
     stages: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
     cycles: set[tuple[int, int]] = field(default_factory=set)  # reads inside recursions
+    given: dict[str, int] = field(default_factory=dict)  # layers and what they read, once
     aligned: dict[str, Offset] = field(default_factory=dict)  # where layers want their input
     whole: set[int] = field(default_factory=set)  # layers of channels that need keep nothing
     slabs: set[int] = field(default_factory=set)  # nodes with all channels of a slab at once
@@ -302,6 +303,9 @@ class Plan:
             for name in self.own(use, line):
                 if self.ids[name] in self.whens and name.removeprefix(use.path) not in apart:
                     found.add(self.whens[self.ids[name]].within(use.base))
+            for target in line.use.carried if line.use is not None else ():  # it may be passed on
+                if (node := use.nodes.get(target)) in self.whens:
+                    found.add(self.whens[node].within(use.base))
         loops = {(when.loop, when.clock) for when in found if when.loop >= 0}
         if line.use is not None and loops:
             return When(max(loop for loop, _ in loops), clock=self._called(one, line))
@@ -478,6 +482,7 @@ def _settle_whens(result: Plan) -> None:
         result.slabs |= slabs
         result.whens.clear()
         result.later.clear()
+    _looked_up(result)
     _as_fine_as_read(result)
     _faster_clocks(result)
     _with_what_they_repeat(result)
@@ -553,6 +558,18 @@ def _moment(loop: int, lead: Offset, strides: Offset) -> When:
         raise Unplanned("a slower clock that is evaluated far from the position drawn")
     offset, ahead = zip(*(divmod(by, e) for by, e in zip(lead, every, strict=False)), strict=True)
     return When(loop, offset, Clock(every, (*ahead, *(0,) * (len(every) - len(ahead)))))
+
+
+def _looked_up(result: Plan) -> None:
+    """Symbols are looked up as they come: vectors can be kept for later, at no other cost."""
+    nodes, whens, infos = result.term.graph.nodes, result.whens, result.term.infos
+    for i, when in whens.items():
+        if i < result.inputs or nodes[i].operations or len(nodes[i].reads) != 1:
+            continue
+        (read,) = nodes[i].reads
+        variable = read.source < result.inputs and infos[read.source].symbols is not None
+        if variable and not _windowed(read) and whens[read.source].loop >= when.loop >= 0:
+            whens[i] = whens[read.source]
 
 
 def _as_fine_as_read(result: Plan) -> None:
@@ -765,18 +782,19 @@ def _visit(
         for name, members in exported.items():
             nodes[f"{use.attribute}_{name}"] = members[-1]
     nodes.update(outside)
-    result.uses.setdefault(id(one), []).append(Use(path, nodes, _base(result, path)))
+    passed = {node for name in instance.outputs if (node := nodes.get(name)) is not None}
+    result.uses.setdefault(id(one), []).append(Use(path, nodes, _base(result, path, passed)))
     return nodes
 
 
-def _base(result: Plan, path: str) -> Clock | None:
-    """The finest clock of what a use of a block computes, and of what that reads."""
+def _base(result: Plan, path: str, passed: Collection[int] = ()) -> Clock | None:
+    """The finest clock of what a use of a block computes or passes on, and of what that reads."""
     if not path:
         return None
     reads = result.term.graph.nodes
     own = {result.ids[name] for name in result._below(path.removesuffix("."), True)}
     own &= result.whens.keys()
-    own |= {read.source for node in own for read in reads[node].reads}
+    own |= {read.source for node in own for read in reads[node].reads} | {*passed} & {*result.whens}
     found = [result.whens[node] for node in own if result.whens[node].loop >= 0]
     return max(found, key=lambda when: when.pace).clock if found else None
 
@@ -833,8 +851,11 @@ def _keep(
     if len(sources) != 1:
         raise Unplanned("a window over nodes that stand at different places")
     (source,) = sources
-    if source.loop < 0:
-        raise Unplanned("a window over what is there from the start")
+    if source.loop == FREE:
+        raise Unplanned("a window over a table")
+    if source.loop == ONCE:
+        result.given[module] = reads[wide[0]].source
+        return
     result.check_grid(reads[wide[0]].source)
     if source.apart(when) and not across:
         raise Unplanned("clocks that tick apart")
@@ -844,7 +865,8 @@ def _keep(
         strict = sweep.until == PAST
         if stands != when.offset and not (strict and stands == tight):
             # Of a position whose channels are being drawn no key is complete, nor does it need one.
-            stands = tight if strict and source.loop == channels else when.offset
+            between = strict and source.loop == channels == when.loop + 1
+            stands = tight if between else when.offset
             result.aligned[module] = stands
     windows.update((node, k) for k in wide)
     places = Keeping(stands, when.offset, result.clock_of(reads[wide[0]].source))

@@ -14,6 +14,7 @@ from arspec.expansion.ops import Ops
 from arspec.expressions import Expr
 from arspec.expressions import names as names_in
 from arspec.layers import Op, Use
+from arspec.marks import hoisted
 from arspec.names import local
 from arspec.program import Instance, Module, ProgramLine
 from arspec.scope import Scope
@@ -189,15 +190,15 @@ class Lines(Ops):
         evaluator = self._evaluator(scope)
         parts = line.value if isinstance(line.value, tuple) else (line.value,)
         if len(parts) > 1:  # `out: v_out, h + dense`: a pair
-            members = []
-            codes = []
+            members, modules = [], list[Module]()
             for i, part in enumerate(parts):
                 value = evaluator.value(part)  # type: ignore[arg-type]
                 if isinstance(value, Term):
                     where = part.span  # type: ignore[union-attr]
-                    ref = self._hoisted(value, f"{name}.{i}", where, line.attribute, instance)
-                    codes.append(ref.code)
-                    value = ref
+                    own = f"{line.attribute}_{i}"
+                    made_of = self._made(value, f"{name}.{i}", where, own, instance)
+                    modules += self._modules(value, own)
+                    value = made_of.named(hoisted(made_of.code, f"{name}.{i}", own))
                 value = outputs_of(value)
                 if not isinstance(value, Ref):
                     self._fail(part.span, "only single nodes can stand side by side")  # type: ignore[union-attr]
@@ -216,7 +217,7 @@ class Lines(Ops):
                     line.span,
                     targets,
                     code,
-                    width="",
+                    tuple(modules),
                     node=members[-1].node,
                     pair=tuple(m.code for m in members),
                 )

@@ -132,7 +132,7 @@ class SpreadCache(RingCache):
 
     def products(self, x: Tensor) -> Tensor:
         """(B, n, inputs) -> (B, n, kernel, outputs)"""
-        return torch.matmul(x, self.matrix).view(*x.shape[:-1], self.kernel, -1)
+        return torch.matmul(x, self.matrix).view(*x.shape[:-1], self.kernel, len(self.bias))
 
     @property
     def slots(self) -> Tensor:

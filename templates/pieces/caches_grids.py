@@ -212,6 +212,8 @@ class RepeatCrossCache(CrossCache):
         row = state.to(self.output)[0] // self.rates[0]
         kept = kept.narrow(1, self.slab_of(row, home), 1)
         for axis, rate in enumerate(self.rates[1:], start=1):
-            index = state.on(axis, self.output).tensor // rate
-            kept = kept.index_select(axis + 1, index)
+            places = torch.arange(state.shape[axis] or 1, device=kept.device)  # of a whole slab
+            if axis < len(self.output):
+                places = state.on(axis, self.output).tensor
+            kept = kept.index_select(axis + 1, places // rate)
         return kept
