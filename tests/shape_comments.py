@@ -13,7 +13,7 @@ import inspect
 import io
 import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -116,7 +116,7 @@ def _watch(tree: ast.Module, comments: list[Comment]) -> tuple[ast.Module, set[i
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef) or not _MADE.match(function.name):
             continue
-        for node in ast.walk(function):
+        for node in _own(function):
             if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.Return)) or node.value is None:
                 continue
             found = [behind.get(node.end_lineno or 0), above.get(node.lineno)]
@@ -127,6 +127,13 @@ def _watch(tree: ast.Module, comments: list[Comment]) -> tuple[ast.Module, set[i
                     watched.add(index)
                     node.value = _call(index, node.value)
     return ast.fix_missing_locations(tree), watched
+
+
+def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
+    """What is in a function, but not in one that it defines."""
+    for statement in function.body:
+        if not isinstance(statement, ast.FunctionDef):
+            yield from ast.walk(statement)
 
 
 def _call(index: int, value: ast.expr) -> ast.expr:
