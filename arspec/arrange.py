@@ -35,6 +35,7 @@ _TOKEN = re.compile("\x08(\\d+)\x08")
 _WORD = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
 _VALUE = re.compile(rf"{_WORD.pattern}\b(?!\.shape)")
 _KEEPING = re.compile(r"self\.[\w.\[\]\"]+\([^()]*, past=(?:past|along\(past, \d\))\)")
+_TABLE = re.compile(r"self\.\w*positions\([^()]*\)")
 _KEEP = re.compile(r"\bkeep\((self\.[\w.\[\]\"]+),")
 
 
@@ -278,13 +279,23 @@ class Arranger:
             # What a window reads stands where it stands: the layer's cache knows.
             whole = self._node(match[0].strip("\x02")) in self.plan.whole
             state = self._state(module, when)
-            told = f", past={state}" if when.loop >= 0 and not whole else ""
+            told = ""
+            if when.loop >= 0 and not whole and self._keeps(module):
+                told = f", past={state}"
             rest = code[end : match.start()] + told + code[match.end() :]
             code = code[:start] + self._token(read) + rest
         code = code.replace(PASSED, ", past=past" if when.loop >= 0 else "")
         code = self._hold(line, when, code)
-        code = self._here(line, when, code)
+        code = self._tables(line, when, self._here(line, when, code))
         return self._lengths(when, FIRST.sub(lambda m: self._first(when, m[1]), code))
+
+    def _keeps(self, module: str) -> bool:
+        """Whether a layer keeps anything. If a use is live, those that are dead do as it does."""
+        paths, kept = [use.path + module for use in self.plan.uses[id(self.one)]], self.plan.kept
+        found = next((kept[path] for path in paths if path in kept), None)
+        if found is not None:
+            kept.update((path, found) for path in paths if path not in kept)
+        return found is not None
 
     def _given_to(self, module: str) -> int | None:
         """What a layer reads that is there from the start, if that is so."""
@@ -324,7 +335,8 @@ class Arranger:
         while part := outermost(code):
             node, name, inner = part.node, part.name, part.code
             own = self.plan.of_node(self.one, node)
-            own = own if own is not None and own.loop != FREE else when
+            free = own is not None and own.loop == FREE
+            own = own if own is not None and not free else when
             loop, apart = own.loop, own.apart(when)
             there = replace(line, node=self._node(node))
             text = self._value(there, own, inner)
@@ -343,6 +355,9 @@ class Arranger:
                 text = self._late(line, own, when, name, node)
             elif loop > when.loop:
                 raise Unplanned("a coarser loop that collects a finer one")
+            elif free and not _read_by_layer(code, part.start):
+                width = self.plan.term.infos[there.node].features.width
+                text = self._of_channel(line, when, width, text)
             code = code[: part.start] + self._token(text) + code[part.end :]
         return code
 
@@ -405,10 +420,9 @@ class Arranger:
 
     def _node(self, name: str) -> int:
         """The node of that name in the first live use."""
-        for use in self.plan.uses[id(self.one)]:
-            if (node := self.plan.ids.get(use.path + name)) in self.plan.whens:
-                return node
-        return self.plan.ids[name]
+        paths = [use.path for use in self.plan.uses[id(self.one)]]
+        nodes = [node for path in paths if (node := self.plan.ids.get(path + name)) is not None]
+        return self._live(nodes)
 
     def _here(self, line: ProgramLine, when: When, code: str) -> str:
         """Names of coarser loops: cut to the positions of this one."""
@@ -426,11 +440,22 @@ class Arranger:
             if own is not None and own.loop >= when.loop and line.node >= 0:
                 length = code.startswith(".shape", match.end())
                 return name if length else self._late(line, own, when, name)
-            if own is None or not nodes or own.loop >= when.loop or own.loop == FREE:
+            if own is None or not nodes or own.loop >= when.loop:
                 return name
+            if own.loop == FREE:  # it is evaluated here
+                width = self.plan.term.infos[self._live(nodes)].features.width
+                alone = not _read_by_layer(code, match.start())
+                return self._of_channel(line, when, width, name) if alone else name
             return self._cut(line, when, own, self._live(nodes), name)
 
         return _WORD.sub(cut, code)
+
+    def _tables(self, line: ProgramLine, when: When, code: str) -> str:
+        """Tables of positions inside an equation: where channels are drawn, their part of them."""
+        if when.loop < len(self.frame.axes) or line.node < 0:
+            return code
+        width = self.plan.term.infos[line.node].features.width
+        return _TABLE.sub(lambda m: self._of_channel(line, when, width, m[0]), code)
 
     def _live(self, nodes: list[int]) -> int:
         """Of the nodes that a name stands for, one that is evaluated."""
@@ -498,14 +523,17 @@ class Arranger:
             and axis in axes
             and own.loop < axes.index(axis) <= when.loop
         }
-        text = name
-        if dims:
-            text = self._at(line, when, own, node, text, dims)
+        text = self._at(line, when, own, node, name, dims) if dims else name
+        return self._of_channel(line, when, info.features.width, text)
+
+    def _of_channel(self, line: ProgramLine, when: When, width: int, text: str) -> str:
+        """Of what has the features of all channels those of the one that is drawn."""
+        infos, axes = self.plan.term.infos, self.frame.axes
         features = infos[line.node].features if line.node >= 0 else None
         channel = self.frame.channels > 1 and when.loop == len(axes)
         grouped = channel and features is not None and features.runs is not None
-        if grouped and features is not None and info.features.width > 1:
-            gates, uneven = divmod(info.features.width, features.width)
+        if grouped and features is not None and width > 1:
+            gates, uneven = divmod(width, features.width)
             if uneven or not gates:
                 raise Unplanned("channels that are joined to others inside a line")
             layout = self.one.fill(features.times(gates).layout)  # of a recurrence: all its gates
@@ -653,6 +681,18 @@ class Arranger:
         of = "position" if loop == len(axes) - 1 else axes[loop]
         every = () if clock is None else (*clock.every, *filter(None, clock.ahead))
         return "_".join([f"_per_{of}", *(["every"] if every else []), *map(str, every)])
+
+
+def _read_by_layer(code: str, at: int) -> bool:
+    """Whether a layer is called with what stands there."""
+    depth = 0
+    for k in range(at - 1, -1, -1):
+        depth += {")": 1, "]": 1, "(": -1, "[": -1}.get(code[k], 0)
+        if depth < 0:
+            if re.search(r"self\.[\w.\[\]\"]+$", code[:k]):
+                return True
+            depth = 0
+    return False
 
 
 def _in_window(code: str, part: Part) -> bool:
