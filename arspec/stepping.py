@@ -680,7 +680,7 @@ def _whole(result: Plan, node: int, entry: Entry) -> bool:
             slab = grouped and 0 <= source.loop <= entry.level
             if slab or (closing and source == When(entry.level, before)):
                 return True
-            if grouped and source.loop == result.finest and _mixes(read):
+            if grouped and source.loop >= 0 and _mixes(read):
                 return True
     return False
 
