@@ -550,7 +550,7 @@ def _moment(loop: int, lead: Offset, strides: Offset) -> When:
         strides = strides[:-1]
     every = tuple(max(stride, 1) for stride in strides)
     if max(every) == 1:
-        if loop > 0 and (any(lead[:-1]) or lead[-1] not in (0, -1)):
+        if loop > 0 and (any(lead[:-1]) or lead[-1] > 0):
             raise Unplanned("a node that is evaluated far from the position drawn")
         return When(loop, lead)
     rows = max((1, *every[:loop])) > 1  # then the last of a row cannot wait for the next one
@@ -938,6 +938,11 @@ def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
             continue
         for k, read in enumerate(graph.nodes[node].reads):
             source = result.whens[read.source]
+            # When a slab opens, those who read all of the one before find one position missing at
+            # most, which this step evaluates first.
+            far = source.clock is None and min(source.offset[1:], default=0) < -1
+            if far and (when.loop < source.loop or source.apart(when) or read.source == node):
+                raise Unplanned("a slab that is complete long after the next one opens")
             if (node, k) in windows or source.loop < 0:
                 if source.loop == FREE and _windowed(read):
                     raise Unplanned("a window over a table")

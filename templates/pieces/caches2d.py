@@ -50,8 +50,8 @@ class GridCache(Cache):
         super().__init__(source, output)
         self.taps, self.features = taps, features
         self.spans = [(min(ks), max(ks)) for ks in zip(*taps, strict=True)]
-        # An offset behind on an inner axis can lead to the slab before.
-        behind = [o[0] - (len(o) > 1 and min(o[1:]) < 0) for o in (source, output)]
+        # An offset behind on an inner axis can lead to slabs before.
+        behind = [o[0] + min(0, *o[1:], 0) for o in (source, output)]
         self.low = min(behind[0], behind[1] + self.spans[0][0])
         self.slabs = max(source[0], output[0] + self.spans[0][1]) - self.low + 1
         self.margins = [(max(-low, 0), max(high, 0)) for low, high in self.spans]

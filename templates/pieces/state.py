@@ -101,7 +101,7 @@ class State:
         self.position = torch.zeros(len(shape), dtype=torch.long, device=like.device)
         self.stands = self.at  # what `position` says
         self.memo: dict[Hashable, Any] = {}  # computed once in a step
-        self.lag = 1  # how far behind the position drawn layers read
+        self.lag, self.near = 1, [1] * (len(shape) - 1)  # how far behind the position layers read
         self.ends: set[int] = set()  # where something given ends on the first axis
         self.ordered = False  # whether the innermost loop is the channel
         self.filling = False
@@ -147,8 +147,10 @@ class State:
                 cache.join(self)
                 self.caches[name] = cache
         offsets = [o for cache in self.caches.values() for o in (cache.source, cache.output)]
-        # Before the first of a row is the last of the row above: one more row behind.
-        self.lag = max([self.lag, *((min(o[1:], default=0) < 0) - o[0] for o in offsets)])
+        # Before the first of a row is the last of the row above: so much more is behind.
+        behind = [[-sum(min(k, 0) for k in o[axis:]) for o in offsets] for axis in range(len(self.at))]
+        least = [self.lag, *self.near]
+        self.lag, *self.near = (max([k, *by]) for k, by in zip(least, behind, strict=True))
         if self.shape[0] is not None:
             self.ends.add(self.shape[0] - max([lead, *(o[0] for o in offsets)]))
         for ring in self.rings:
@@ -200,8 +202,8 @@ class State:
         """The position at an offset; before the first of a row is the last of the row above."""
         place = [k + o for k, o in zip(self.at, offset, strict=False)]
         for axis in range(len(place) - 1, 0, -1):
-            if place[axis] < 0:
-                place[axis] += self.shape[axis] or 0
+            while place[axis] < 0:
+                place[axis] += self.shape[axis] or 1
                 place[axis - 1] -= 1
         return tuple(place)
 
@@ -308,7 +310,7 @@ class State:
         if not inner and (past or near < self.lag):
             return None
         channel = inner[-1] if self.ordered else None
-        return near, past, tuple(k == 0 for k in inner), channel
+        return near, past, tuple(map(min, inner, self.near)), channel
 
     def advance(self) -> None:
         """After a step: to the next position."""
