@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import inf
 
@@ -88,6 +89,7 @@ class Planner:
         self.unpack = run.objective.unpack
         nodes = range(len(self.graph.nodes))
         self.held: dict[int, int] = {}  # by node how long after its position opens it waits
+        self.phase: dict[Vector, int] = {}  # by strides how far ahead of a position clocks tick
         self.components = self.resolved.components or [[node] for node in nodes]
         self.nearest = [self._nearest(node) for node in nodes]
         self.due: dict[Place, Key | None] = {}
@@ -125,19 +127,42 @@ class Planner:
         return self._edges[kind]
 
     def plan(self) -> None:
-        """Chooses; if that is `uniform` again, as long as readers of early nodes can wait."""
+        """Chooses; if that is `uniform` again, while that makes clocks tick together."""
+        self._patiently()
+        for strides, phases in sorted(self._phases().items()) if self.uniform else ():
+            for phase in sorted(phases - {0}) if len(phases) > 1 else ():
+                self.phase[strides] = phase
+                with suppress(ValueError):
+                    self._patiently()
+                    if len(self._phases()[strides]) == 1:
+                        break
+                del self.phase[strides]
+            else:
+                if len(phases) > 1:
+                    self._patiently()
+
+    def _phases(self) -> dict[Vector, set[int]]:
+        """At which positions nodes of slower clocks are evaluated, by their strides."""
+        found: dict[Vector, set[int]] = {}
+        for (node, _), due in self.due.items():
+            strides = self.graph.nodes[node].strides
+            if due is not None and level_of(due) == 0 and strides and strides[0] > 1:
+                found.setdefault(strides, set()).add(int(-due[0] - 1) % strides[0])
+        return found
+
+    def _patiently(self) -> None:
+        """Chooses, again if readers can wait for nodes that would come too early for them."""
         self._plan()
-        while self.uniform and (waiting := self._readers_of_early()):
+        while self.uniform and (waiting := self._hasty()):
             for node, by in waiting.items():
                 self.held[node] = self.held.get(node, 0) + by
-            self.due.clear()
-            self._demands.clear()
             self._plan()
 
-    def _readers_of_early(self) -> dict[int, int]:
-        """What looks ahead along an inner axis and need not do so yet, and by how much.
+    def _hasty(self) -> dict[int, int]:
+        """What reads along an inner axis what has to come early for it, and by how much.
 
-        A slab that opens would have to begin with positions before its first.
+        If it looks ahead, a slab that opens would have to begin with positions before its first; a
+        slower clock would tick between two positions of its own.
         """
         found: dict[int, int] = {}
         for reader, cell in self.due:
@@ -147,17 +172,20 @@ class Planner:
                 if due is None or theirs is None or offset is None or source in self.inputs:
                     continue
                 level = level_of(theirs)
-                early = -1 - theirs[level]
-                if level == 0 or early <= 0 or level_of(due) != level or any(theirs[:level]):
+                if level == 0 or level_of(due) != level or any(theirs[:level]):
                     continue
-                if _latest(due, offset, level) == theirs:
+                early, strides = int(-1 - theirs[level]), self.graph.nodes[source].strides
+                by = early if early > 0 else early % (strides[level : level + 1] or (1,))[0]
+                if by and _latest(due, offset, level) < _later(theirs, level, by):
                     demands = self._demands[reader, cell]
-                    later = (*due[:level], due[level] + early, *due[level + 1 :])
-                    if all(later <= _latest(demand, by, level) for demand, by in demands):
-                        found[reader] = max(found.get(reader, 0), int(early))
+                    later = _later(due, level, by)
+                    if all(later <= _latest(*demand, level) for demand in demands):
+                        found[reader] = max(found.get(reader, 0), by)
         return found
 
     def _plan(self) -> None:
+        self.due.clear()
+        self._demands.clear()
         digits = self.run.objective.digits
         before = (0,) * (digits - 1) + (-1,)  # everything earlier than the position itself
         here = (0,) * digits
@@ -279,16 +307,15 @@ class Planner:
         If neither can be, it ticks with what reads it last.
         """
         self._level_out(alive, eager)
-        for alike in () if inner else self._alike(alive, eager):
+        recursion = inner and len({node for node, _ in alive}) > 1
+        for alike in () if recursion else self._alike(alive, eager):
             due, level = self.due[alike[0]], level_of(eager[alike[0]])
             stride = self.graph.nodes[alike[0][0]].strides[level : level + 1]
             if due is None or not stride or stride[0] < 2:
                 continue
-            by = (-due[level] - 1) % stride[0]
-            later, sooner = (
-                (*due[:level], due[level] + wait, *due[level + 1 :])
-                for wait in (by, by - stride[0])
-            )
+            phase = 0 if level else self.phase.get(self.graph.nodes[alike[0][0]].strides, 0)
+            by = (-due[level] - 1 - phase) % stride[0]
+            later, sooner = _later(due, level, by), _later(due, level, by - stride[0])
             demands = [demand for place in alike for demand in self._demands[place]]
             latest = min((_latest(*demand, level) for demand in demands), default=due)
             if later <= latest:
@@ -319,6 +346,11 @@ class Planner:
                 others = [self.due.get((node, cell + g)) for g in range(1, groups)]
                 if any(other is not None and level_of(other) == last for other in others):
                     self.due[node, cell] = (*due[: last - 1], due[last - 1] + 1, -1)
+
+
+def _later(due: Key, level: int, by: float) -> Key:
+    """The same by so much later at a level."""
+    return (*due[:level], due[level] + by, *due[level + 1 :])
 
 
 def _coarsest(nearest: Key, offset: Key, due: Key) -> int:
