@@ -149,7 +149,8 @@ class Arranger:
             return
         when = self.plan.line(self.one, line)
         if when is not None and when.loop == FREE:
-            when = self._readers(line)
+            # Learned numbers have no positions: no loop has to bring them.
+            when = self._readers(line) if line.grid else When(self.plan.finest)
         if when is None:  # dead: with what it reads
             words = _WORD.findall(plain(" ".join(statements)))
             whens = [w for name in words if (w := self.plan.when(self.one, name))]

@@ -127,19 +127,22 @@ class Planner:
         return self._edges[kind]
 
     def plan(self) -> None:
-        """Chooses; if that is `uniform` again, while that makes clocks tick together."""
+        """Chooses; if that is `uniform`, so that clocks of the same strides tick together."""
         self._patiently()
         for strides, phases in sorted(self._phases().items()) if self.uniform else ():
-            for phase in sorted(phases - {0}) if len(phases) > 1 else ():
-                self.phase[strides] = phase
-                with suppress(ValueError):
-                    self._patiently()
-                    if len(self._phases()[strides]) == 1:
-                        break
-                del self.phase[strides]
-            else:
-                if len(phases) > 1:
-                    self._patiently()
+            if len(phases) > 1:
+                self._agree(strides, phases)
+
+    def _agree(self, strides: Vector, phases: set[int]) -> None:
+        """Chooses again: nodes of these strides at one of their phases, if that can be."""
+        for phase in sorted(phases):
+            self.phase[strides] = phase
+            with suppress(ValueError):
+                self._patiently()
+                if len(self._phases()[strides]) == 1:
+                    return
+        self.phase[strides] = 0
+        self._patiently()
 
     def _phases(self) -> dict[Vector, set[int]]:
         """At which positions nodes of slower clocks are evaluated, by their strides."""
@@ -153,13 +156,16 @@ class Planner:
     def _patiently(self) -> None:
         """Chooses, again if readers can wait for nodes that would come too early for them."""
         self._plan()
-        while self.uniform and (waiting := self._hasty()):
-            for node, by in waiting.items():
-                self.held[node] = self.held.get(node, 0) + by
+        while self.uniform:
+            before = dict(self.held)
+            for node, until in self._hasty().items():
+                self.held[node] = max(before.get(node, 0), until)
+            if self.held == before:
+                return
             self._plan()
 
     def _hasty(self) -> dict[int, int]:
-        """What reads along an inner axis what has to come early for it, and by how much.
+        """What reads along an inner axis what has to come early for it, and how long it can wait.
 
         If it looks ahead, a slab that opens would have to begin with positions before its first; a
         slower clock would tick between two positions of its own.
@@ -172,7 +178,7 @@ class Planner:
                 if due is None or theirs is None or offset is None or source in self.inputs:
                     continue
                 level = level_of(theirs)
-                if level == 0 or level_of(due) != level or any(theirs[:level]):
+                if level == 0 or level_of(due) != level or any((*theirs[:level], *due[:level])):
                     continue
                 early, strides = int(-1 - theirs[level]), self.graph.nodes[source].strides
                 by = early if early > 0 else early % (strides[level : level + 1] or (1,))[0]
@@ -180,7 +186,7 @@ class Planner:
                     demands = self._demands[reader, cell]
                     later = _later(due, level, by)
                     if all(later <= _latest(*demand, level) for demand in demands):
-                        found[reader] = max(found.get(reader, 0), by)
+                        found[reader] = max(found.get(reader, 0), int(later[level]) + 1)
         return found
 
     def _plan(self) -> None:

@@ -101,7 +101,7 @@ class State:
         self.position = torch.zeros(len(shape), dtype=torch.long, device=like.device)
         self.stands = self.at  # what `position` says
         self.memo: dict[Hashable, Any] = {}  # computed once in a step
-        self.lag, self.near = 1, [1] * (len(shape) - 1)  # how far behind the position layers read
+        self.lags = [1] * len(shape)  # by axis, how far behind the position drawn layers read
         self.ends: set[int] = set()  # where something given ends on the first axis
         self.ordered = False  # whether the innermost loop is the channel
         self.filling = False
@@ -148,9 +148,8 @@ class State:
                 self.caches[name] = cache
         offsets = [o for cache in self.caches.values() for o in (cache.source, cache.output)]
         # Before the first of a row is the last of the row above: so much more is behind.
-        behind = [[-sum(min(k, 0) for k in o[axis:]) for o in offsets] for axis in range(len(self.at))]
-        least = [self.lag, *self.near]
-        self.lag, *self.near = (max([k, *by]) for k, by in zip(least, behind, strict=True))
+        for axis, lag in enumerate(self.lags):
+            self.lags[axis] = max([lag, *(-sum(min(k, 0) for k in o[axis:]) for o in offsets)])
         if self.shape[0] is not None:
             self.ends.add(self.shape[0] - max([lead, *(o[0] for o in offsets)]))
         for ring in self.rings:
@@ -285,7 +284,7 @@ class State:
             made = whole(x)
         else:
             make = replayed
-            if self.compiles and kind[:2] == (self.lag, 0):
+            if self.compiles and kind[:2] == (self.lags[0], 0):
                 make = partial(compiled, moving=self.moving)
             phase = [phase(self) for phase in self.phases.values()]
             made = self.tapes.step(phase, (then, model.training, *kind), x, whole, make)
@@ -306,11 +305,11 @@ class State:
         first axis, where layers read what is not on the grid.
         """
         first, *inner = self.at
-        near, past = min(first, self.lag), max([0, *(first + 1 - end for end in self.ends)])
-        if not inner and (past or near < self.lag):
+        near, past = min(first, self.lags[0]), max([0, *(first + 1 - end for end in self.ends)])
+        if not inner and (past or near < self.lags[0]):
             return None
         channel = inner[-1] if self.ordered else None
-        return near, past, tuple(map(min, inner, self.near)), channel
+        return near, past, tuple(map(min, inner, self.lags[1:])), channel
 
     def advance(self) -> None:
         """After a step: to the next position."""

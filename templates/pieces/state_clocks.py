@@ -89,7 +89,7 @@ class Clocked(Timed):
         for clock, ticks in self.slower.items():
             ticks.compiles = self.compiles
             ticks.attach(layers, self.tables[clock])
-            self.lag = max(self.lag, clock.positions(ticks.lag))
+            self.lags[0] = max(self.lags[0], clock.positions(ticks.lags[0]))
             ends, ticks.ends = ticks.ends, set()
             self.ends |= set(map(clock.positions, ends))
             for key, phase in ticks.phases.items():
@@ -158,7 +158,7 @@ class Ticks(Timed):
         shape = tuple(None if n is None else -(-n // every) for n, every in paired)
         super().__init__(shape, root.batch, root.like)
         self.root, self.clock = root, clock
-        self.lag = 0
+        self.lags[0] = 0
 
     def follow(self, at: Offset) -> None:
         """Tick, if it is time at a position."""
