@@ -155,6 +155,9 @@ class Arranger:
             words = _WORD.findall(plain(" ".join(statements)))
             whens = [w for name in words if (w := self.plan.when(self.one, name))]
             when = max(whens, key=lambda w: w.pace, default=When(self.plan.finest))
+            statements = [s.replace(PASSED, "") for s in statements]  # it keeps nothing
+        elif line.cycle:
+            self._keeps(f"{line.targets[-1]}_recursion")
         if line.use is not None and 0 <= when.loop < self.plan.finest:
             self._sees_all(line, when)
         made = [self._statement(line, when, s) for s in statements]
