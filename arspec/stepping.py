@@ -413,9 +413,14 @@ def _repeated(instance: Instance, path: str) -> Iterator[str]:
 def loops(
     model: Model, term: TermModel, arriving: Mapping[str, Offset], even: bool
 ) -> dict[int, object]:
-    """By the id of an instance the loops that its lines belong to, in all of its uses."""
+    """By the id of an instance the loops of its lines, and what they are given, in all its uses."""
     result = _moments(model, term, arriving, even)
     found: dict[int, set[object]] = {}
+
+    def given(node: int) -> tuple[int, ...]:
+        """Which of its reads are there from the start."""
+        reads = enumerate(term.graph.nodes[node].reads)
+        return tuple(k for k, read in reads if result.whens[read.source].loop < 0)
 
     def visit(instance: Instance, path: str) -> None:
         base = _base(result, path)
@@ -423,7 +428,7 @@ def loops(
         whens = {name: result.whens.get(result.ids[name]) for name in names}
         found.setdefault(id(instance), set()).add(
             tuple(
-                (name.removeprefix(path), seen.loop, seen.clock)
+                (name.removeprefix(path), seen.loop, seen.clock, given(result.ids[name]))
                 for name, when in whens.items()
                 if when is not None and when.loop >= 0 and (seen := when.within(base))
             )
