@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 _SHAPE = re.compile(r"# \((?P<dims>.+)\)(?P<each> each)?")
 _PROMISE = re.compile(r": \((?P<dims>[^:]+)\)\.$")  # at the end of the docstring of `forward`
-_MADE = re.compile(r"forward$|_given|_per_")  # `forward` and what it settles in coarser loops
+MADE = re.compile(r"forward$|_given|_per_")  # `forward` and what it settles in coarser loops
 _WATCH = "_watch_shape"
 
 
@@ -114,7 +114,7 @@ def _watch(tree: ast.Module, comments: list[Comment]) -> tuple[ast.Module, set[i
     above = {comment.line + 1: i for i, comment in enumerate(comments) if not comment.behind}
     watched: set[int] = set()
     for function in ast.walk(tree):
-        if not isinstance(function, ast.FunctionDef) or not _MADE.match(function.name):
+        if not isinstance(function, ast.FunctionDef) or not MADE.match(function.name):
             continue
         for node in _own(function):
             if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.Return)) or node.value is None:

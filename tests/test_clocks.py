@@ -22,7 +22,7 @@ from stepwise import (
 )
 from test_operations import MOST
 from test_operations import check as check_operations
-from test_sampler import check_branches, masks
+from test_sampler import check_branches, check_observed
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
@@ -457,12 +457,7 @@ def test_a_clone_between_ticks(name: str) -> None:
 
 @each
 def test_what_is_observed_is_kept_and_seen(name: str) -> None:
-    this = calm(case(name, length=17))
-    for _, observed in masks(this):
-        draws = Draws(this)
-        x = draws(prompt=this.x, observed=observed)
-        assert torch.equal(x[observed], this.x[observed])
-        draws.check(x)
+    check_observed(calm(case(name, length=17)))
 
 
 @each
@@ -554,12 +549,7 @@ def test_images_behind_any_rows(name: str, shape: tuple[int, ...]) -> None:
 @each_grid
 def test_what_is_observed_of_images(name: str) -> None:
     """Draws begin at any pixel, and within rows."""
-    this = calm(grid(name, (5, 4, 3)))
-    for _, observed in masks(this):
-        draws = Draws(this)
-        x = draws(prompt=this.x, observed=observed)
-        assert torch.equal(x[observed], this.x[observed])
-        draws.check(x)
+    check_observed(calm(grid(name, (5, 4, 3))))
 
 
 @each_grid

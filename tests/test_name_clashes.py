@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shape_comments import MADE
 
 import arspec
 from arspec import compiler
@@ -142,8 +143,7 @@ def functions_called(text: str) -> set[str]:
         for node in tree.body
         if isinstance(node, ast.ClassDef) and node.name not in library().pieces
         for method in node.body
-        if isinstance(method, ast.FunctionDef)
-        and (method.name == "forward" or method.name.startswith(("_per_", "_given")))
+        if isinstance(method, ast.FunctionDef) and MADE.match(method.name)
     ]
     names = (node for method in methods for node in ast.walk(method) if isinstance(node, ast.Name))
     return {name.id for name in names if isinstance(name.ctx, ast.Load)} & pieces

@@ -9,11 +9,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
-from stepwise import EXACT, Case, Draws, calm, check_recorded, difference, make_case, one_thread
+from stepwise import EXACT, Case, calm, check_recorded, difference, make_case, one_thread
 from test_operations import MOST
 from test_operations import check as check_operations
-from test_sampler import check_branches, masks
+from test_sampler import check_branches, check_observed
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
@@ -45,12 +44,7 @@ def test_steps_behind_any_slabs(name: str, number: int) -> None:
 
 @each
 def test_what_is_observed_is_kept_and_seen(name: str) -> None:
-    this = calm(make_case(FILES[name], lengths=SHAPES[0]))
-    for _, observed in masks(this):
-        draws = Draws(this)
-        x = draws(prompt=this.x, observed=observed)
-        assert torch.equal(x[observed], this.x[observed])
-        draws.check(x)
+    check_observed(calm(make_case(FILES[name], lengths=SHAPES[0])))
 
 
 @each

@@ -252,6 +252,15 @@ def masks(this: Case) -> Iterator[tuple[str, Tensor]]:
     yield "one channel", channel
 
 
+def check_observed(this: Case) -> None:
+    """Whatever is known: it is kept, and what is drawn has seen it."""
+    for _, observed in masks(this):
+        draws = Draws(this)
+        x = draws(prompt=this.x, observed=observed)
+        assert torch.equal(x[observed], this.x[observed])
+        draws.check(x)
+
+
 KINDS = [name for name, _ in masks(case("wavenet"))]
 
 
