@@ -21,6 +21,7 @@ from arspec.marks import (
     STANDING,
     Part,
     argument,
+    marked,
     module_of,
     outermost,
     plain,
@@ -293,9 +294,13 @@ class Arranger:
         code = self._tables(line, when, self._here(line, when, code))
         return self._lengths(when, FIRST.sub(lambda m: self._first(when, m[1]), code))
 
+    def _paths(self, name: str) -> list[str]:
+        """What is called so in each use: nodes or layers."""
+        return [use.path + name for use in self.plan.uses[id(self.one)]]
+
     def _keeps(self, module: str) -> bool:
         """Whether a layer keeps anything. If a use is live, those that are dead do as it does."""
-        paths, kept = [use.path + module for use in self.plan.uses[id(self.one)]], self.plan.kept
+        paths, kept = self._paths(module), self.plan.kept
         found = next((kept[path] for path in paths if path in kept), None)
         if found is not None:
             kept.update((path, found) for path in paths if path not in kept)
@@ -303,9 +308,8 @@ class Arranger:
 
     def _given_to(self, module: str) -> int | None:
         """What a layer reads that is there from the start, if that is so."""
-        paths = [use.path + module for use in self.plan.uses[id(self.one)]]
-        live = [path for path in paths if path in {**self.plan.given, **self.plan.kept}]
-        found = {self.plan.given.get(path) for path in live}
+        given, kept = self.plan.given, self.plan.kept
+        found = {given.get(path) for path in self._paths(module) if path in given or path in kept}
         if len(found) > 1 and None in found:
             raise Unplanned("a window over what is there from the start in some uses")
         return next(iter(found), None)
@@ -321,12 +325,10 @@ class Arranger:
 
     def _aligned(self, line: ProgramLine, when: When, code: str) -> str:
         """Brings the input of layers that want it at their own place there."""
-        uses, layers = self.plan.uses[id(self.one)], dict[str, str]()
-        for match in KEPT.finditer(code):
-            start, end = argument(code, match.start())
-            module = module_of(code[: start - 1])
-            if any(use.path + module in self.plan.aligned for use in uses):
-                layers.update(dict.fromkeys(_VALUE.findall(plain(code[start:end])), module))
+        layers = dict[str, str]()
+        for mark in marked(code):
+            if any(path in self.plan.aligned for path in self._paths(mark.module)):
+                layers.update(dict.fromkeys(_VALUE.findall(mark.reads), mark.module))
         for name, layer in layers.items():
             own = self._when(name)
             late = name if own is None else self._late(line, own, when, name, layer=layer)
@@ -424,9 +426,8 @@ class Arranger:
 
     def _node(self, name: str) -> int:
         """The node of that name in the first live use."""
-        paths = [use.path for use in self.plan.uses[id(self.one)]]
-        nodes = [node for path in paths if (node := self.plan.ids.get(path + name)) is not None]
-        return self._live(nodes)
+        ids = self.plan.ids
+        return self._live([ids[path] for path in self._paths(name) if path in ids])
 
     def _here(self, line: ProgramLine, when: When, code: str) -> str:
         """Names of coarser loops: cut to the positions of this one."""

@@ -171,7 +171,7 @@ class Planner:
         slower clock would tick between two positions of its own.
         """
         found: dict[int, int] = {}
-        for reader, cell in self.due:
+        for reader, cell in self.due if self.run.objective.digits > 1 else ():
             due = self.due[reader, cell]
             for source, inner, offset in self.reads(reader, cell):
                 theirs = self.due.get((source, inner))

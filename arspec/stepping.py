@@ -357,8 +357,12 @@ def _moments(model: Model, term: TermModel, arriving: Mapping[str, Offset], even
     `even`: what is repeated has the loop of what comes into it, in every repetition.
     """
     made = _timed(model, term, arriving, frozenset())
-    fine = _as_fine_as_what_comes_in(made) if even else frozenset()
-    return _timed(model, term, arriving, fine) if fine else made
+    if not even:
+        return made
+    fine = _as_fine_as_what_comes_in(made)
+    if not fine:
+        raise Unplanned("repetitions that are even already")
+    return _timed(model, term, arriving, fine)
 
 
 def _timed(

@@ -301,8 +301,8 @@ class State:
     def kind(self) -> tuple[Hashable, ...] | None:
         """All that the program of a step depends on; None where no other step is like this one.
 
-        These are which loops open, the channel, and how near the position is to the ends of the
-        first axis, where layers read what is not on the grid.
+        These are how near the position is to where its loops opened, as far as layers read back,
+        the channel, and how near it is to the ends of the first axis: beyond them is no grid.
         """
         first, *inner = self.at
         near, past = min(first, self.lags[0]), max([0, *(first + 1 - end for end in self.ends)])
