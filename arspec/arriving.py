@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from arspec.model import Declared, Model, TermModel
 from arspec.names import local
-from arspec.values import tuple_text
+from arspec.values import Grid, tuple_text
 
 Offset = tuple[int, ...]
 
@@ -17,25 +17,30 @@ def arriving(model: Model, term: TermModel) -> dict[str, Offset]:
 
     An offset of k + 1 components belongs to loop k of the sampler: with every round of it comes a
     whole slab of the axes inside. All others are given whole from the start: those whose clock or
-    axes are not the first ones of the variable's, and those known up to a place amid a slab.
+    axes are not the first ones drawn, and those known up to a place amid a slab.
     """
-    target = model.variables[term.variable]
-    found = {name: _offset(model.variables[name], target) for name in model.conditions}
+    target, turned = model.variables[term.variable], term.frame.turned
+    drawn = turned(target.grid)
+    found = {
+        name: _offset(v, drawn)
+        for name, v in model.variables.items()
+        if name in model.conditions and turned(v.grid) == v.grid
+    }
     if not term.graph.raster:  # there are no slabs then
         axes = len(target.grid)
         found = {k: o for k, o in found.items() if o and len(o) == axes and max(o) <= 0}
     return {name: offset for name, offset in found.items() if offset}
 
 
-def _offset(v: Declared, target: Declared) -> Offset | None:
+def _offset(v: Declared, drawn: Grid) -> Offset | None:
     axes = len(v.grid)
-    if v.known in (None, "all") or v.grid != target.grid[:axes]:
+    if v.known in (None, "all") or v.grid != drawn[:axes]:
         return None
     assert v.known is not None
     if v.known == "present":
         return (0,) * axes
     if v.known == "past":
-        return (*(0,) * (axes - 1), -1) if axes == len(target.grid) else None
+        return (*(0,) * (axes - 1), -1) if axes == len(drawn) else None
     return (int(v.known[1:]),)
 
 

@@ -395,6 +395,9 @@ class Declarations:
                 self.spec.span(path),
                 what=f"`{missing[0]}` is missing from the order",
             )
+        if all(sum(row) == 1 for row in rows):  # one axis after another: loops in that order
+            axes = tuple(target.axes[row.index(1)] for row in rows)
+            return Frame(axes, raster, channels, target.axes), delayed
         return Frame(target.axes, tuple(rows), channels), delayed
 
     def _sum(self, expr: Expr, target: Declared, path: Path) -> dict[str, int]:

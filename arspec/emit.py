@@ -22,6 +22,7 @@ from arspec.diagnostics import SpecError, error
 from arspec.expansion.cycles import staged
 from arspec.files import seal, template_dir
 from arspec.formatting import tidy
+from arspec.frame import Frame
 from arspec.library import library, model_class, reserved
 from arspec.marks import PASSED, plain
 from arspec.model import Declared, Model, TermModel
@@ -477,7 +478,10 @@ def _context(
     conditions = [model.variables[name] for name in model.conditions]
     texts = [plain(s) for _, made, _ in _statements(network, None) for s in made]
     words = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", " ".join([*texts, plain(term.head.code)])))
-    encoded = [line for v in [target, *conditions] for line in _encoding(v, words)]
+    frame = term.frame
+    turns = [(local(v.name), _turn(v, frame)) for v in conditions]
+    encoded = [f"{name} = {name}{turn}" for name, turn in turns if turn]
+    encoded += [line for v in [target, *conditions] for line in _encoding(v, frame, words)]
     if any("dtype" in line for line in encoded):
         encoded.insert(0, "dtype = next(self.parameters()).dtype")
     names = [local(v.name) for v in [target, *conditions]]
@@ -504,6 +508,7 @@ def _context(
         "distribution": term.head.distribution,
         **_head_context(term, target),
         **_sampler_context(term, target),
+        **_turns(term, target),
         "smoke": _smoke(target, conditions, term.limits),
         "summary": summary(model, proof),
         "codec": target.codec,
@@ -523,6 +528,20 @@ def _head_context(term: TermModel, target: Declared) -> dict[str, Any]:
         "axes": target.axes,
         "params_shape": f"(B, {channel}{axes}, {term.head.size})",
         "features_target": target.kind == "features",
+    }
+
+
+def _turns(term: TermModel, target: Declared) -> dict[str, Any]:
+    """What brings x, its shape and the parameters into the order of drawing, and back."""
+    drawn = term.frame.turned(target.grid)
+    return {
+        "turn": _turn(target, term.frame),
+        "turn_back": _turn(target, term.frame, back=True),
+        "turn_params": _turn(target, term.frame, behind=1),
+        "turn_params_back": _turn(target, term.frame, back=True, behind=1),
+        "turn_shape": tuple_text([str(target.grid.index(axis)) for axis in drawn]),
+        "turn_back_shape": tuple_text([str(drawn.index(axis)) for axis in target.grid]),
+        "outermost": term.frame.axes[0],
     }
 
 
@@ -547,10 +566,23 @@ def _step_shape(term: TermModel, target: Declared) -> str:
     return f"(B, {f'{target.channels}, ' if together else ''}{term.head.size})"
 
 
-def _encoding(v: Declared, words: set[str]) -> list[str]:
+def _turn(v: Declared, frame: Frame, *, back: bool = False, behind: int = 0) -> str:
+    """A call that brings the axes of a tensor into the order of drawing, or back into its own.
+
+    `behind`: how many dimensions it has behind them.
+    """
+    written, drawn = v.grid, frame.turned(v.grid)
+    start, end = (drawn, written) if back else (written, drawn)
+    last = len(start) + behind
+    moved = [(k - last, end.index(axis) - last) for k, axis in enumerate(start)]
+    changed = [(str(a), str(b)) for a, b in moved if a != b]
+    return f".movedim({', '.join(map(tuple_text, zip(*changed, strict=True)))})" if changed else ""
+
+
+def _encoding(v: Declared, frame: Frame, words: set[str]) -> list[str]:
     """Statements that turn a variable as the user gives it into features, channels last."""
     name, axes = local(v.name), len(v.axes)
-    shape = ", ".join(["B", *(a if s == 1 else f"{a} / {s}" for a, s in v.grid)])
+    shape = ", ".join(["B", *(a if s == 1 else f"{a} / {s}" for a, s in frame.turned(v.grid))])
     lines = []
     if v.kind == "features":
         if name not in words:

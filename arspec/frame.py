@@ -9,6 +9,7 @@ from itertools import product
 from math import prod
 
 from arspec.graph import ALL, BEFORE, PRESENT, SAME, UPTO, Box, Stencil, Sweep
+from arspec.values import Grid
 
 MAX_TAPS = 10_000  # of a window that is looked at tap by tap
 
@@ -20,15 +21,26 @@ Taps = Mapping[str, tuple[int, int, int]]
 class Frame:
     """Axes, order and number of channel groups of the variable being drawn.
 
+    Where it is drawn along one axis after another, `axes` has the outermost first, and `written`
+    the same as they stand in the user's tensors.
+
     `order` holds the rows of the integer matrix M: key(p) = M p, compared lexicographically.
     """
 
     axes: tuple[str, ...]
     order: tuple[tuple[int, ...], ...]
     channels: int = 1
+    written: tuple[str, ...] = ()
 
     def key(self, offset: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(sum(m * o for m, o in zip(row, offset, strict=True)) for row in self.order)
+
+    def turned(self, grid: Grid) -> Grid:
+        """A variable's axes as the model has them: in the order of drawing, others behind."""
+        if self.written in ((), self.axes):
+            return grid
+        place = {axis: k for k, axis in enumerate(self.axes)}
+        return tuple(sorted(grid, key=lambda part: place.get(part[0], len(place))))
 
     def point(self, groups: str = SAME) -> Stencil:
         """The op's own position only."""

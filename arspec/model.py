@@ -124,7 +124,7 @@ class _Expander(Declarations):
                 if bound is not None:
                     bounds[v.name] = bound
             infos[v.name] = Info(
-                v.grid,
+                frame.turned(v.grid),
                 _features(v, frame if v.name == name else None),
                 due,
                 v.count if v.kind == "classes" else None,

@@ -370,7 +370,7 @@ def _timed(
 ) -> Plan:
     graph, names = term.graph, list(model.variables)
     if not graph.raster or term.delayed:
-        raise Unplanned("an order that is not the raster")
+        raise Unplanned("an order by sums of axes")
     limited = {graph.target, *(names.index(name) for name in arriving)}
     bounds = {node: bound for node, bound in graph.bounds.items() if node in limited}
     try:
@@ -494,6 +494,7 @@ def _settle_whens(result: Plan) -> None:
     _looked_up(result)
     _as_fine_as_read(result)
     _faster_clocks(result)
+    _whole_tables(result)
     _with_what_they_repeat(result)
 
 
@@ -539,6 +540,8 @@ def _as_scheduled(result: Plan) -> set[int]:
         level = entry.level
         if level == len(graph.axes) and not graph.nodes[i].grouped and i != graph.target:
             raise Unplanned("whole positions in the loop of their channels")
+        if level > 0 and graph.channels > 1 and any(values[:-1]):
+            raise Unplanned("a node that is evaluated far from the position drawn")
         result.whens[i] = _moment(level, tuple(values), graph.nodes[i].strides)
     slabs: set[int] = set()
     for i, when in result.whens.items():
@@ -559,7 +562,8 @@ def _moment(loop: int, lead: Offset, strides: Offset) -> When:
         strides = strides[:-1]
     every = tuple(max(stride, 1) for stride in strides)
     if max(every) == 1:
-        if loop > 0 and (any(lead[:-1]) or lead[-1] > 0):
+        # Of the slabs that open inside others no step comes before the first.
+        if max(lead[1:], default=0) > 0:
             raise Unplanned("a node that is evaluated far from the position drawn")
         return When(loop, lead)
     rows = max((1, *every[:loop])) > 1  # then the last of a row cannot wait for the next one
@@ -596,16 +600,27 @@ def _as_fine_as_read(result: Plan) -> None:
 def _faster_clocks(result: Plan) -> None:
     """What is brought to a faster clock for those who draw is read wherever they need it."""
     graph = result.term.graph
-    readers: dict[int, set[int]] = {}
-    for i in result.whens:
+    readers: dict[int, list[bool]] = {}  # whether those who read it are drawn, at one place of it
+    for i, when in result.whens.items():
         for read in graph.nodes[i].reads:
-            readers.setdefault(read.source, set()).add(i)
+            readers.setdefault(read.source, []).append(when.loop >= 0 and not _windowed(read))
     for i, when in result.whens.items():
         reaches = [r.reach for r in graph.nodes[i].reads if isinstance(r.reach, Stencil)]
         faster = any(rate != 1 for r in reaches if not r.transposed for rate in r.up)
-        drawn = readers.get(i) and all(result.whens[r].loop >= 0 for r in readers[i])
-        if when.loop == ONCE and faster and drawn:
+        if when.loop == ONCE and faster and all(readers.get(i, [False])):
             result.whens[i] = When(FREE)
+
+
+def _whole_tables(result: Plan) -> None:
+    """Tables that are seen through windows, on a grid also those projected, are made once."""
+    graph, infos = result.term.graph, result.term.infos
+    windows = [(i, r.source) for i in result.whens for r in graph.nodes[i].reads if _windowed(r)]
+    whole = {i for pair in windows for i in pair}
+    if len(graph.axes) > 1:  # along time alone they may have no end
+        whole |= {i for i in result.whens if infos[i].grid and graph.nodes[i].operations}
+    for i in whole:
+        if result.whens[i].loop == FREE:
+            result.whens[i] = When(ONCE)
 
 
 def _with_what_they_repeat(result: Plan) -> None:
@@ -684,12 +699,10 @@ def _whole(result: Plan, node: int, entry: Entry) -> bool:
         if read.source == node and isinstance(reach, Stencil):
             if any(box.hi > zero for box in reach.boxes):
                 return True
-        elif source is not None and _here(read):
-            grouped = nodes[read.source].grouped
-            slab = grouped and 0 <= source.loop <= entry.level
-            if slab or (closing and source == When(entry.level, before)):
-                return True
-            if grouped and source.loop >= 0 and _mixes(read):
+        elif closing and source == When(entry.level, before) and _inside(read, entry.level):
+            return True
+        elif source is not None and nodes[read.source].grouped and _here(read):
+            if 0 <= source.loop <= entry.level or (source.loop >= 0 and _mixes(read)):
                 return True
     return False
 
@@ -697,6 +710,12 @@ def _whole(result: Plan, node: int, entry: Entry) -> bool:
 def _here(read: Read) -> bool:
     """Whether a node reads its own position."""
     return not isinstance(read.reach, Stencil) or any(map(_has_own, read.reach.boxes))
+
+
+def _inside(read: Read, loop: int) -> bool:
+    """Whether a node reads positions of the round of that loop that its own is in."""
+    reach, own = read.reach, (0,) * (loop + 1)
+    return not isinstance(reach, Stencil) or any(b.hi[: loop + 1] >= own for b in reach.boxes)
 
 
 def _mixes(read: Read) -> bool:
@@ -949,7 +968,8 @@ def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
             source = result.whens[read.source]
             # When a slab opens, those who read all of the one before find one position missing at
             # most, which this step evaluates first.
-            far = source.clock is None and min(source.offset[1:], default=0) < -1
+            near = source.loop < 1 or source.offset[1:] >= (*(0,) * (source.loop - 1), -1)
+            far = source.clock is None and not near
             if far and (when.loop < source.loop or source.apart(when) or read.source == node):
                 raise Unplanned("a slab that is complete long after the next one opens")
             if (node, k) in windows or source.loop < 0:

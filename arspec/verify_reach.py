@@ -152,7 +152,8 @@ def check_prefix(trial: Trial) -> Check | None:
         lengths = limited(trial, dict(lengths, **{axis: lengths[axis] + 2 * int(ahead) * step}))
         half = (lengths[axis] + 1) // 2
     short = dict(lengths, **{axis: half})
-    count, total = (trial.target.shape(grid)[0] for grid in (short, lengths))
+    dim = [name for name, _ in trial.target.grid].index(axis)
+    count, total = (trial.target.shape(grid)[dim] for grid in (short, lengths))
     same = int(max(count - ahead, 0))
     near = f"; `{node}` reads ahead, and zeros beyond the end of the input" if ahead > 0 else ""
     if not same:
@@ -162,7 +163,7 @@ def check_prefix(trial: Trial) -> Check | None:
     with torch.no_grad():
         whole = trial.model(x, **conditions)
         part = trial.model(cut_to(trial.target, x, short), **cut)
-    place = whole.dim() - 1 - len(trial.graph.axes)
+    place = whole.dim() - 1 - len(trial.graph.axes) + dim
     error = distance(part.narrow(place, 0, same), whole.narrow(place, 0, same))
     what = f"the first {same} of {count}, by themselves and of {total}{near}"
     return within("prefix", error, EXACT, what)

@@ -71,7 +71,7 @@ def check_prompts(trial: Trial) -> Check | None:
     worst, done = 0.0, dict[str, list[int]]()
     for long in (False, True) if trial.parameters <= LIGHT else (False,):
         drawing = Drawing(trial, stepped_lengths(trial, long=long))
-        full, n = drawing.parallel(), drawing.shape[0]
+        full, n = drawing.parallel(), drawing.shape[drawing.dims[0]]
         slab = len(drawing.places) // n
         done[str(drawing)] = [length for length in (1, n // 2, n - 1) if 0 < length < n]
         for length in done[str(drawing)]:
@@ -216,18 +216,24 @@ def _predicted(trial: Trial, shape: Sequence[int]) -> float:
 
 
 class Drawing:
-    """A grid, an input and conditions drawn at random for it, and its places as they are drawn."""
+    """A grid, an input and conditions drawn at random for it, and its places as they are drawn.
+
+    `shape` is that of the tensors; a place has the axes in the order of drawing.
+    """
 
     def __init__(self, trial: Trial, lengths: Mapping[str, int], seed: int = 0) -> None:
         self.trial, self.lengths, graph = trial, lengths, trial.graph
         self.shape = trial.target.shape(lengths)
+        written = [axis for axis, _ in trial.target.grid]
+        self.dims = [written.index(axis) for axis in graph.axes]  # of the axes as they are drawn
         self.x, self.conditions = trial.inputs(lengths, seed)
 
         def key(place: Place) -> Place:
             return tuple(sum(m * p for m, p in zip(r, place, strict=False)) for r in graph.order)
 
         groups = [range(trial.target.channels or 1)] if trial.target.ordered else []
-        every: Iterator[Place] = product(*map(range, self.shape), *groups)
+        loops = [range(self.shape[dim]) for dim in self.dims]
+        every: Iterator[Place] = product(*loops, *groups)
         self.places = sorted(every, key=lambda p: (*key(p), *p[len(self.shape) :]))
 
     def __str__(self) -> str:
@@ -244,18 +250,19 @@ class Drawing:
         return self.trial.model.start(BATCH, prompt, shape=self.shape, **self.conditions)
 
     def slabs(self, count: int) -> Tensor:
-        """The input's beginning on the first axis."""
-        return self.x.narrow(self.x.dim() - len(self.shape), 0, count)
+        """The input's beginning on the first axis that is drawn along."""
+        return self.x.narrow(self.x.dim() - len(self.shape) + self.dims[0], 0, count)
 
     def at(self, values: Tensor, place: Place, trailing: int = 0) -> Tensor:
         """(B, [channels,] *axes, ...), with `trailing` dimensions behind the axes, at one place."""
         n = len(self.shape)
+        own = [place[self.dims.index(dim)] for dim in range(n)]
         index: list[int | slice] = [slice(None)]
         if self.trial.target.ordered:
             index.append(place[n])
         elif values.dim() > 1 + n + trailing:
             index.append(slice(None))
-        return values[(*index, *place[:n])]
+        return values[(*index, *own)]
 
     def other_from(self, number: int) -> Tensor:
         """An input that differs from that step on."""

@@ -60,6 +60,7 @@ class Known(NamedTuple):
 class Case:
     """A model, an x of one batch and the conditions. `channels`: those drawn one after another.
 
+    `shape` is that of x; a place has the axes as they are drawn, each at its place in `dims` of x.
     Positions are drawn by increasing `order` times place, as in `arspec.graph.Graph`. `arriving`:
     the conditions of which a step takes the newest value.
     """
@@ -70,6 +71,7 @@ class Case:
     conditions: dict[str, Tensor]
     shape: tuple[int, ...]
     channels: int | None
+    dims: tuple[int, ...]
     order: tuple[tuple[int, ...], ...]
     arriving: dict[str, Known]
 
@@ -79,9 +81,15 @@ class Case:
         return "class Replay" not in self.text
 
     @property
+    def length(self) -> int:
+        """How many slabs of the axis that is drawn along first there are."""
+        return self.shape[self.dims[0]]
+
+    @property
     def places(self) -> list[Place]:
         """All positions, in the order of drawing."""
-        loops = (*self.shape, *([self.channels] if self.channels else []))
+        lengths = [self.shape[dim] for dim in self.dims]
+        loops = (*lengths, *([self.channels] if self.channels else []))
         return sorted(itertools.product(*map(range, loops)), key=self.key)
 
     def key(self, place: Place) -> Place:
@@ -103,9 +111,10 @@ class Case:
     def index(self, place: Place, dims: int) -> tuple[Any, ...]:
         """Where a position lies in (B, [C,] *axes, ...), `dims` counting all but B and the rest."""
         n = len(self.shape)
+        own = [place[self.dims.index(dim)] for dim in range(n)]
         if self.channels:
-            return (slice(None), place[n], *place[:n])
-        return (slice(None), *([slice(None)] * (dims - n)), *place)
+            return (slice(None), place[n], *own)
+        return (slice(None), *([slice(None)] * (dims - n)), *own)
 
     def parallel(self, x: Tensor | None = None) -> dict[Place, Tensor]:
         """The parameters at every position, by one forward."""
@@ -114,8 +123,8 @@ class Case:
         return {place: params[self.index(place, params.dim() - 2)] for place in self.places}
 
     def prompt(self, slabs: int) -> Tensor:
-        """The first slabs of the first axis."""
-        return self.x.narrow(self.x.dim() - len(self.shape), 0, slabs)
+        """The first slabs of the axis that is drawn along first."""
+        return self.x.narrow(self.x.dim() - len(self.shape) + self.dims[0], 0, slabs)
 
     def start(self, slabs: int = 0) -> Any:
         """The state behind a prompt."""
@@ -129,7 +138,7 @@ class Case:
         prompt = self.prompt(slabs) if slabs else None
         conditions: dict[str, Tensor | None] = {**self.conditions}
         for name, known in self.arriving.items():
-            count = min(slabs + known.ahead, self.shape[0])
+            count = min(slabs + known.ahead, self.length)
             part = self.conditions[name].narrow(known.before, 0, count)
             conditions[name] = part if count else None
         return start(len(self.x), prompt, **{"shape": self.shape, **settings}, **conditions)
@@ -145,7 +154,7 @@ class Case:
                 ]
                 at = before[-1] if before else None
             moves = not any(place[known.loops :])
-            if at is not None and moves and at[0] < self.shape[0]:
+            if at is not None and moves and at[0] < self.length:
                 index = (*[slice(None)] * known.before, *at[: known.loops])
                 found[name] = self.conditions[name][index]
         return found
@@ -155,7 +164,7 @@ class Case:
         state = self.start_told(slabs) if state is None else state
         step: Any = self.model.step
         places = self.places
-        first = slabs * (len(places) // self.shape[0])
+        first = slabs * (len(places) // self.length)
         for number, place in enumerate(places[first:], start=first):
             assert state.at == place
             previous = self.value(places[number - 1]) if number else None
@@ -167,7 +176,7 @@ class Case:
         state = self.start(slabs) if state is None else state
         step: Any = self.model.step
         places = self.places
-        first = slabs * (len(places) // self.shape[0])
+        first = slabs * (len(places) // self.length)
         for before, place in zip([None, *places], places, strict=False):
             if places.index(place) >= first:
                 assert state.at == place
@@ -218,6 +227,7 @@ def make_case(
         made,
         tuple(sizes[axis] for axis, _ in axes),
         channels if channels > 1 else None,
+        tuple([axis for axis, _ in axes].index(axis) for axis in term.frame.axes),
         term.graph.order,
         arriving,
     )

@@ -324,7 +324,7 @@ def test_steps_told_what_arrives_equal_the_forward(name: str) -> None:
     this = every(name)
     assert list(this.arriving) == ["c"]
     raster = this.places == sorted(this.places)
-    for slabs in range(this.shape[0] if raster else 1):
+    for slabs in range(this.length if raster else 1):
         assert difference(this, slabs, told=True) < EXACT, slabs
         assert difference(this, slabs) < EXACT, slabs
 
@@ -344,8 +344,8 @@ def test_what_is_not_known_yet_never_matters(name: str) -> None:
 def test_nor_does_it_behind_a_prompt(name: str) -> None:
     """A prompt is evaluated all at once: there, too, only what is known is read."""
     this = every(name)
-    parallel, slabs = this.parallel(), this.shape[0] // 2
-    first = this.places[slabs * (len(this.places) // this.shape[0])]
+    parallel, slabs = this.parallel(), this.length // 2
+    first = this.places[slabs * (len(this.places) // this.length)]
     place, params = next(blind(this, first).stepped(slabs))
     assert place == first
     assert (params - parallel[place]).abs().max() < EXACT
@@ -373,7 +373,7 @@ def blind(this: Case, place: Place) -> Case:
 def test_a_state_branches(name: str) -> None:
     """Each branch is told other values, and keeps its own."""
     this = case(name)
-    slabs = this.shape[0] // 2
+    slabs = this.length // 2
     state: Any = this.start_told(slabs)
     list(itertools.islice(this.told(slabs, state.clone()), 4))
     other = state.clone()
@@ -431,7 +431,7 @@ def test_everything_is_evaluated_once(name: str) -> None:
     with counted() as forward:
         this.parallel()
     ahead = this.arriving["c"].ahead
-    assert steps.weights <= (1.02 + ahead / this.shape[0]) * forward.weights
+    assert steps.weights <= (1.02 + ahead / this.length) * forward.weights
     assert steps.attention <= forward.attention
 
 
@@ -450,7 +450,7 @@ def test_a_stream_without_end_takes_constant_memory(name: str) -> None:
     this = of_text(SPECS[name], lengths={"time": 60})
     state = this.start_told(0, shape=None)
     sizes, parallel = set(), this.parallel()
-    steps = this.shape[0] - this.arriving["c"].ahead  # behind them the forward knows that it ends
+    steps = this.length - this.arriving["c"].ahead  # behind them the forward knows that it ends
     for place, params in itertools.islice(this.told(0, state), steps):
         assert (params - parallel[place]).abs().max() < EXACT
         sizes.add(sum(tensor.numel() for tensor in state.moving()))

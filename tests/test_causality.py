@@ -195,7 +195,7 @@ def check_extent(proof: TermProof, found: Comparison) -> None:
 
 
 FAR = {1: (160,), 2: (36, 36), 3: (16, 16, 16)}
-CASES = 1600
+CASES = 1200
 
 
 @pytest.mark.parametrize("block", range(20))

@@ -521,7 +521,7 @@ WHOLE = {
     "ordered channels": GIVEN,
     "pools of ordered channels": POOLED,
 }
-SHAPES = [(5, 4), (6, 3), (4, 5), (7, 7)]
+SHAPES = [(5, 4), (6, 3), (4, 5), (7, 3)]
 
 
 @cache
@@ -542,7 +542,7 @@ each_grid = pytest.mark.parametrize("name", [*GRIDS, *WHOLE])
 def test_images_behind_any_rows(name: str, shape: tuple[int, ...]) -> None:
     this = grid(name, (*shape, 5))
     assert this.derived
-    for rows in range(this.shape[0]):
+    for rows in range(this.length):
         assert difference(this, rows) < EXACT, rows
 
 

@@ -117,7 +117,7 @@ def test_sample_does_no_more_than_its_steps(name: str) -> None:
         sample(len(this.x), shape=this.shape, **this.conditions)
     assert count.weights <= MOST * forward.weights
     assert count.attention == drawn.attention
-    prompt = this.prompt(this.shape[0] // 2)
+    prompt = this.prompt(this.length // 2)
     with counted() as count:
         sample(len(this.x), shape=this.shape, prompt=prompt, **this.conditions)
     assert count.weights <= 2 * forward.weights
@@ -142,7 +142,7 @@ def check_random(seed: int) -> None:
     """What looks ahead is begun before the first position: some slabs more, in proportion."""
     this = random_case(seed)
     if this is not None:
-        check(this, MOST + 4 / this.shape[0])
+        check(this, MOST + 4 / this.length)
 
 
 @pytest.mark.parametrize("seed", range(COUNT))

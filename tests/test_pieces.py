@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pytest
@@ -757,6 +758,7 @@ STANDARD = {
 }  # fmt: skip
 
 
+@cache
 def definitions() -> dict[str, ast.stmt]:
     found: dict[str, ast.stmt] = {}
     for path in sorted((TEMPLATES / "pieces").glob("*.py")):

@@ -36,7 +36,7 @@ def case(name: str, number: int = 0) -> Case:
 def test_steps_behind_any_slabs(name: str, number: int) -> None:
     this = case(name, number)
     assert this.derived
-    for slabs in range(this.shape[0]):
+    for slabs in range(this.length):
         assert difference(this, slabs) < EXACT, slabs
         if this.arriving:
             assert difference(this, slabs, told=True) < EXACT, slabs
@@ -56,7 +56,7 @@ def test_clones(name: str) -> None:
 def test_nothing_is_done_twice(name: str) -> None:
     this = make_case(FILES[name], lengths={"time": 60, "frame": 6, "row": 8, "col": 8})
     # What looks ahead begins before the first slab.
-    check_operations(this, MOST + (0 if "lead=0)" in this.text else 2 / this.shape[0]))
+    check_operations(this, MOST + (0 if "lead=0)" in this.text else 2 / this.length))
 
 
 @each

@@ -135,7 +135,7 @@ def paper(name: str, **params: int) -> Case:
 def check(this: Case) -> None:
     """Derived, exact behind any prompt, at the cost of one forward."""
     assert this.derived
-    assert max(difference(this, slabs) for slabs in range(this.shape[0])) < EXACT
+    assert max(difference(this, slabs) for slabs in range(this.length)) < EXACT
     drawn, forward = both(this)
     assert drawn.weights <= MOST * forward.weights
 

@@ -211,7 +211,7 @@ def test_steps_equal_the_forward(start: str, body: str, op: str) -> None:
     """Behind any prompt, and for no more multiply-adds than a forward."""
     this = of_text(spec(start, body, op))
     assert this.derived
-    assert max(difference(this, slabs) for slabs in range(this.shape[0])) < EXACT
+    assert max(difference(this, slabs) for slabs in range(this.length)) < EXACT
     drawn, forward = both(this)
     assert drawn.weights <= forward.weights
 

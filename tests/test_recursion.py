@@ -27,7 +27,7 @@ def paper(name: str, **params: Any) -> Case:
 
 def worst(this: Case) -> float:
     """The largest difference between steps behind any prompt and the forward."""
-    return max(difference(this, slabs) for slabs in range(this.shape[0]))
+    return max(difference(this, slabs) for slabs in range(this.length))
 
 
 def parameters(this: Case) -> Tensor:

@@ -17,7 +17,7 @@ from stepwise import EXACT, Case, Draws, calm, difference, make_case, one_thread
 
 from arspec import compiler
 
-COUNT = 300
+COUNT = 220
 MORE = 4000
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -49,7 +49,7 @@ def check(seed: int) -> None:
     this = random_case(seed)
     if this is None:
         return
-    for slabs in range(this.shape[0]):
+    for slabs in range(this.length):
         assert difference(this, slabs) < EXACT, f"{slabs} slabs known\n{text}"
         if this.arriving:
             assert difference(this, slabs, told=True) < EXACT, f"{slabs} slabs known, told\n{text}"

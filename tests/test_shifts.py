@@ -55,7 +55,7 @@ def test_a_shift_of_a_shift_is_one_by_their_sum(first: str, shift: str, piece: s
         assert "ahead" not in check.detail
     this = make_case(found, lengths={"time": 5, "row": 3, "col": 4})
     assert this.derived
-    for slabs in range(this.shape[0]):
+    for slabs in range(this.length):
         assert difference(this, slabs) < EXACT
 
 
@@ -117,9 +117,10 @@ def test_how_far_ahead_of_an_output_its_values_stand(
 
 
 def test_where_all_depend_on_the_length() -> None:
-    """Column by column the rows below are known: there is no end to what is read ahead."""
-    stem = "stem: {conv: {row: 3, col: -1}, to: 4}"
-    found = analysed("row", stem, "out: {gru: 4, state: {row: 1}}", order="[col, row]")
+    """Down a diagonal the rows below are known: there is no end to what is read ahead."""
+    stem = "stem: {conv: {row: -1..1, col: -2}, to: 4}"
+    rest = "out: {gru: 4, state: {row: 1, col: -2}}"
+    found = analysed("row", stem, rest, order="[row + col, row]")
     check = check_prefix(make_trial(found))
     assert check is not None
     assert check.passed

@@ -144,6 +144,9 @@ class Ops(Settings):
                 f"`{source.name}` is an axis, not a node",
                 f"`{{embed: width, of: {source.name}, size: n}}` embeds positions",
             )
+        if isinstance(source, Ref) and not source.info.batched:  # layers expect a batch axis
+            info = replace(source.info, batched=True)
+            source = replace(source, code=f"{source.code}[None]", info=info)
         site = Site(
             op=op,
             name=attribute,

@@ -395,7 +395,7 @@ class Pool(Op):
         if so_far and not (
             is_raster(frame.order) and axes == tuple(a for a in frame.axes if a in axes)
         ):
-            missing = "`pool: prefix` in an order that is not the raster"
+            missing = "`pool: prefix` in an order by sums of axes"
         dims = tuple_text([str(k) for k in range(1, len(axes) + 1)])
         reduce = {"mean": "torch.mean", "max": "torch.amax"}[self.kind]
         code = site.x.code

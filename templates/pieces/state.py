@@ -10,6 +10,7 @@ A step is the same program at every position: where it depends on the position, 
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
@@ -146,12 +147,12 @@ class State:
                 cache.layout = layout[0] if layout else cache.layout
                 cache.join(self)
                 self.caches[name] = cache
-        offsets = [o for cache in self.caches.values() for o in (cache.source, cache.output)]
+        self.offsets = [o for c in self.caches.values() for o in (c.source, c.output)]
         # Before the first of a row is the last of the row above: so much more is behind.
         for axis, lag in enumerate(self.lags):
-            self.lags[axis] = max([lag, *(-sum(min(k, 0) for k in o[axis:]) for o in offsets)])
+            self.lags[axis] = max([lag, *(-sum(min(k, 0) for k in o[axis:]) for o in self.offsets)])
         if self.shape[0] is not None:
-            self.ends.add(self.shape[0] - max([lead, *(o[0] for o in offsets)]))
+            self.ends.add(self.shape[0] - max([lead, *(o[0] for o in self.offsets)]))
         for ring in self.rings:
             ring.build(self)
 
@@ -346,8 +347,10 @@ def open_state(
     state.prev = torch.zeros_like(x[(slice(None),) * (x.dim() - axes) + (slice(0, 1),) * axes])
     state.form = state.prev.shape
     if not known:
-        for ahead in range(-lead, 0):
-            state.at = (ahead, *state.at[1:])
+        slab = math.prod(n or 1 for n in state.shape[1:])
+        inside = any(o[0] > 0 and o[1:] for o in state.offsets)
+        for number in range(-lead * slab, 0, 1 if inside else slab):
+            state.at = state.place(number)
             state.begin()
             state.evaluate(model, state.prev)
         state.at = (0,) * len(state.at)

@@ -1,0 +1,97 @@
+"""Orders of drawing: a variable's axes are loops in that order, wherever its tensors have them.
+
+A spec whose axes are declared in other places, and drawn as before, is the same model of permuted
+tensors.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+import torch
+from random_specs import AXES, random_spec
+from stepwise import EXACT, Case, Draws, calm, difference, of_text, one_thread
+from torch import Tensor
+
+pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+
+SEEDS = range(24)
+
+
+def turned(text: str, seed: int) -> tuple[str, dict[str, list[int]]]:
+    """The spec with the axes of its variables declared in other places, drawn in the old order.
+
+    And where each variable's new axes were.
+    """
+    draw, axes = random.Random(seed), dict[str, list[int]]()
+    found = re.findall(r"^  (\w+): \{.*axes: \[(.*)\]", text, re.MULTILINE)
+    drawn = found[0][1]
+    for name, listed in found:
+        own = [part.strip() for part in listed.split(",")]
+        places = list(range(len(own)))
+        while len(own) > 1 and places == sorted(places):
+            draw.shuffle(places)
+        axes[name] = places
+        form = rf"^(  {name}: \{{.*axes: \[){re.escape(listed)}\]"
+        text = re.sub(form, rf"\g<1>{', '.join(own[k] for k in places)}]", text, flags=re.MULTILINE)
+    if "order:" not in text:
+        text = text.replace("\nblocks:", f"\norder: [{drawn}]\nblocks:", 1)
+        if "order:" not in text:
+            text = text.replace("\nnetwork:", f"\norder: [{drawn}]\nnetwork:", 1)
+    return text, axes
+
+
+def moved(x: Tensor, places: list[int], behind: int = 0) -> Tensor:
+    """A tensor of the first spec as one of the second; `behind` the axes it has more dimensions."""
+    first = x.dim() - behind - len(places)
+    kept, last = list(range(first)), list(range(x.dim() - behind, x.dim()))
+    return x.permute(*kept, *(first + k for k in places), *last)
+
+
+def pair(seed: int) -> tuple[Case, Case, list[int]]:
+    """The same model of two layouts, with the same parameters, x and conditions."""
+    text = random_spec(seed, True)
+    other, axes = turned(text, seed)
+    one, two = calm(of_text(text)), of_text(other)
+    two.model.load_state_dict(one.model.state_dict())
+    name = next(iter(axes))
+    two.x.copy_(moved(one.x, axes[name]))
+    for key, value in one.conditions.items():
+        two.conditions[key].copy_(moved(value, axes.get(key, [])))
+    return one, two, axes[name]
+
+
+def seeds() -> list[int]:
+    """Of random specs of several axes."""
+    grids = tuple(f"axes: [{', '.join(axes)}]" for axes in AXES.values() if len(axes) > 1)
+    several = (s for s in range(10_000) if any(grid in random_spec(s, True) for grid in grids))
+    return [next(several) for _ in SEEDS]
+
+
+each = pytest.mark.parametrize("seed", seeds())
+
+
+@each
+def test_the_axes_of_tensors_may_stand_in_any_order(seed: int) -> None:
+    one, two, places = pair(seed)
+    assert two.derived == one.derived
+    with torch.no_grad():
+        first, second = one.model(one.x, **one.conditions), two.model(two.x, **two.conditions)
+    assert (moved(first, places, 1) - second).abs().max() < EXACT
+    for slabs in range(two.length):
+        assert difference(two, slabs) < EXACT
+
+
+@each
+def test_draws_are_the_same(seed: int) -> None:
+    one, two, places = pair(seed)
+    half = torch.rand(one.x.shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+    for settings in ({}, {"prompt": one.x, "observed": half}):
+        again = {key: moved(value, places) for key, value in settings.items()}
+        draws = Draws(two)
+        x, y = Draws(one)(**settings), draws(**again)
+        assert y.shape == two.x.shape
+        assert torch.allclose(moved(x, places).double(), y.double(), atol=1e-6)
+        draws.check(y)
