@@ -699,10 +699,11 @@ def _whole(result: Plan, node: int, entry: Entry) -> bool:
         if read.source == node and isinstance(reach, Stencil):
             if any(box.hi > zero for box in reach.boxes):
                 return True
-        elif closing and source == When(entry.level, before) and _inside(read, entry.level):
-            return True
-        elif source is not None and nodes[read.source].grouped and _here(read):
-            if 0 <= source.loop <= entry.level or (source.loop >= 0 and _mixes(read)):
+        elif source is not None and source.loop >= 0:
+            closes = closing and source == When(entry.level, before)
+            beside = nodes[read.source].grouped and _here(read)
+            slab = source.loop <= entry.level or _mixes(read)
+            if (closes and _inside(read, entry.level)) or (beside and slab):
                 return True
     return False
 
