@@ -391,13 +391,13 @@ def _timed(
 
 
 def _as_fine_as_what_comes_in(result: Plan) -> frozenset[int]:
-    """What depends on a finer loop that reaches it from outside of repetitions."""
+    """In repetitions, what depends on a finer loop than its own."""
     nodes, whens, found = result.term.graph.nodes, result.whens, set[int]()
     for path in _repeated(result.term.root, ""):
         inside = [i for i in whens if nodes[i].name.startswith(path) and whens[i].loop >= 0]
         for i in inside:
             own = {read.source for read in nodes[i].reads} - {i}
-            came = [whens[k] for k in own - {*inside} if k in whens]
+            came = [whens[k] for k in own if k in whens]
             finer = any(w.loop > whens[i].loop and w.clock == whens[i].clock for w in came)
             if finer or own & found:
                 found.add(i)
