@@ -287,6 +287,8 @@ class Arranger:
             told = ""
             if when.loop >= 0 and not whole and self._keeps(module):
                 told = f", past={state}"
+            elif any(w.loop < when.loop for w in map(self._when, _VALUE.findall(read)) if w):
+                read = self._here(line, when, read)  # no cache that would know where
             rest = code[end : match.start()] + told + code[match.end() :]
             code = code[:start] + self._token(read) + rest
         code = code.replace(PASSED, ", past=past" if when.loop >= 0 else "")
