@@ -361,7 +361,7 @@ class Declarations:
             tuple(int(i == j) for j in range(len(target.axes))) for i in range(len(target.axes))
         )
         if target.name not in self.spec.orders:
-            return Frame(target.axes, raster, 1), False
+            return Frame(target.axes, raster, 1, target.axes), False
         listed, path = self.spec.orders[target.name]
         rows, channels, delayed = [], 1, False
         for i, raw in enumerate(listed):
@@ -395,10 +395,10 @@ class Declarations:
                 self.spec.span(path),
                 what=f"`{missing[0]}` is missing from the order",
             )
+        axes, order = target.axes, tuple(rows)
         if all(sum(row) == 1 for row in rows):  # one axis after another: loops in that order
-            axes = tuple(target.axes[row.index(1)] for row in rows)
-            return Frame(axes, raster, channels, target.axes), delayed
-        return Frame(target.axes, tuple(rows), channels), delayed
+            axes, order = tuple(target.axes[row.index(1)] for row in rows), raster
+        return Frame(axes, order, channels, target.axes), delayed
 
     def _sum(self, expr: Expr, target: Declared, path: Path) -> dict[str, int]:
         if isinstance(expr, Name) and len(expr.parts) == 1:

@@ -141,7 +141,7 @@ def check_operations(trial: Trial) -> Check | None:
     drawing = Drawing(trial, lengths)
     spent, once = counted(drawing)
     ratios = {kind: spent[kind] / max(count, 1) for kind, count in once.items()}
-    detail = f"{_listed(ratios)}, predicted {_predicted(trial, drawing.shape):.3f} in all, of at "
+    detail = f"{_listed(ratios)}, predicted {_predicted(trial, drawing):.3f} in all, of at "
     detail += f"most {EXTRA}: {drawing} drawn over one parallel forward"
     if max(ratios.values()) > EXTRA and longer != lengths:
         more, once_more = counted(Drawing(trial, longer))
@@ -204,12 +204,12 @@ def derived(trial: Trial) -> bool:
     return steps(trial) and "past" in inspect.signature(type(trial.model).forward).parameters
 
 
-def _predicted(trial: Trial, shape: Sequence[int]) -> float:
+def _predicted(trial: Trial, drawing: Drawing) -> float:
     """What the schedule says of the same."""
     from arspec.schedule import schedule
     from arspec.schedule_counts import ratio
 
-    return ratio(schedule(trial.graph), shape)
+    return ratio(schedule(trial.graph), [drawing.shape[dim] for dim in drawing.dims])
 
 
 # --- what they measure with ----------------------------------------------------------------------

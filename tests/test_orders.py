@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 import torch
 from random_specs import AXES, random_spec
 from stepwise import EXACT, Case, Draws, calm, difference, of_text, one_thread
 from torch import Tensor
+
+from arspec import cli
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
@@ -95,3 +98,30 @@ def test_draws_are_the_same(seed: int) -> None:
         assert y.shape == two.x.shape
         assert torch.allclose(moved(x, places).double(), y.double(), atol=1e-6)
         draws.check(y)
+
+
+SPEC = """
+name: drawn
+variables:
+  y: {levels: 4, axes: [row, col]}
+generate: y
+network:
+  n: {conv: {row: 3, col: 5}, to: 4, of: y}
+  out: relu(n)
+head: categorical
+"""
+
+
+def test_a_shape_is_given_as_declared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first spec is drawn row by row; the second is the same with other places of its axes."""
+    other, _ = turned(SPEC, 1)
+    assert "axes: [col, row]" in other
+    printed = []
+    for text, size in ((SPEC, "5 x 9"), (other, "9 x 5")):
+        (tmp_path / "drawn.yaml").write_text(text)
+        shape = size.replace(" ", "")
+        assert cli.run(["show", str(tmp_path / "drawn.yaml"), "--schedule", "--shape", shape]) == 0
+        said = capsys.readouterr().out
+        assert f"to draw {size}:" in said
+        printed.append(said.replace(size, ""))
+    assert printed[0] == printed[1]
