@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -125,3 +126,12 @@ def test_a_shape_is_given_as_declared(tmp_path: Path, capsys: pytest.CaptureFixt
         assert f"to draw {size}:" in said
         printed.append(said.replace(size, ""))
     assert printed[0] == printed[1]
+
+
+def test_a_prompt_is_whole_slabs_of_the_outermost_axis() -> None:
+    this = of_text(SPEC.replace("network:", "order: [col, row]\nnetwork:"))
+    assert this.derived
+    start: Any = this.model.start
+    start(len(this.x), this.x[:, :, :1], shape=this.shape)
+    with pytest.raises(ValueError, match="whole slabs of `col`"):
+        start(len(this.x), this.x[:, :1], shape=this.shape)
