@@ -563,10 +563,12 @@ class Arranger:
         drawn = replace(when, offset=(0,) * len(when.offset))
         self.plan.check_grid(node)
         self.modules[f"self.{attribute}"] = shift_module(info.grid, (), features=info.features)
+        kept = Keeping(drawn.offset, when.offset, self.plan.clock_of(node))
         for use in self.plan.uses[id(self.one)]:
-            self.plan.keep(use.path + attribute, node, Keeping(drawn.offset, when.offset))
+            self.plan.keep(use.path + attribute, node, kept)
         part = f"here({name}, past, {listed}, {self._offset(drawn)})"
-        self.add(when, [f"{attribute} = self.{attribute}({part}, past=past)"], [attribute])
+        state = self._state(attribute, when)
+        self.add(when, [f"{attribute} = self.{attribute}({part}, past={state})"], [attribute])
         return attribute
 
     def _offset(self, when: When) -> str:
