@@ -488,20 +488,34 @@ class Arranger:
         places, others = self.plan.kept, count(2)  # a recursion may read it at several places
         while any(places.get(path + attribute, kept) != kept for path, _, kept in late):
             attribute = f"{base}{next(others)}"
-        axes = self.frame.axes[: self.plan.outer(late[0][1]) or None]
-        grid = tuple((axis, 1) for axis in axes)
-        features = self.plan.term.infos[late[0][1]].features
+        self._till_then(attribute, late, own, when, name)
+        return attribute
+
+    def _till_then(
+        self,
+        attribute: str,
+        late: Sequence[tuple[str, int, Keeping]],
+        own: When,
+        when: When,
+        value: str,
+    ) -> None:
+        """A value is kept until this line stands where it is, by a shift by nothing.
+
+        `late`: by use its path, the node and what is kept of it.
+        """
+        node = late[0][1]
+        grid = tuple((axis, 1) for axis in self.frame.axes[: self.plan.outer(node) or None])
+        features = self.plan.term.infos[node].features
         self.modules[f"self.{attribute}"] = shift_module(grid, (), features=features)
         for path, node, kept in late:
             self.plan.keep(path + attribute, node, kept)
         state = self._state(attribute, when)
         if own.loop > when.loop:
-            self.add(own, [f"keep(self.{attribute}, {name}, {state})"], [])
-        # Its cache moves on with each call: one statement, however often the line reads the name.
-        statement = f"{attribute} = self.{attribute}({name}, past={state})"
+            self.add(own, [f"keep(self.{attribute}, {value}, {state})"], [])
+        # Its cache moves on with each call: one statement, however often the line reads the value.
+        statement = f"{attribute} = self.{attribute}({value}, past={state})"
         if not any(statement in item.statements for item in self.items):
             self.add(when, [statement], [attribute])
-        return attribute
 
     def _state(self, module: str, when: When) -> str:
         """The state that a layer is called with: that of its axes, if they are the first ones."""
@@ -559,16 +573,13 @@ class Arranger:
         if not behind:
             return f"here({name}, past, {listed}, {self._offset(when)})"
         # That may be the end of the slab before: the part at the position drawn, kept till then.
-        info, attribute = self.plan.term.infos[node], f"{line.name}_{name}_late"
+        attribute = f"{line.name}_{name}_late"
         drawn = replace(when, offset=(0,) * len(when.offset))
         self.plan.check_grid(node)
-        self.modules[f"self.{attribute}"] = shift_module(info.grid, (), features=info.features)
         kept = Keeping(drawn.offset, when.offset, self.plan.clock_of(node))
-        for use in self.plan.uses[id(self.one)]:
-            self.plan.keep(use.path + attribute, node, kept)
+        late = [(use.path, node, kept) for use in self.plan.uses[id(self.one)]]
         part = f"here({name}, past, {listed}, {self._offset(drawn)})"
-        state = self._state(attribute, when)
-        self.add(when, [f"{attribute} = self.{attribute}({part}, past={state})"], [attribute])
+        self._till_then(attribute, late, own, when, part)
         return attribute
 
     def _offset(self, when: When) -> str:

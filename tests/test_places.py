@@ -5,6 +5,7 @@ The specs are small, and each was once drawn wrong, or by one forward a position
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -57,6 +58,14 @@ def test_nothing_is_done_twice(name: str) -> None:
     this = make_case(FILES[name], lengths={"time": 60, "frame": 6, "row": 8, "col": 8})
     # What looks ahead begins before the first slab.
     check_operations(this, MOST + (0 if "lead=0)" in this.text else 2 / this.length))
+
+
+@each
+def test_what_is_kept_moves_on_once(name: str) -> None:
+    """A line that reads a late value twice does not call the layer that keeps it twice."""
+    calls = re.findall(r"= self\.(\w+_late\d*)\(", case(name).text)
+    layers = re.findall(r"self\.(\w+_late\d*) = ", case(name).text)
+    assert sorted(calls) == sorted(layers)
 
 
 @each
