@@ -452,20 +452,20 @@ def _show_schedule(analysis: Analysis, shape: tuple[int, ...]) -> int:
     from arspec.schedule import schedule
 
     for term in analysis.model.terms:
-        written, drawn = term.frame.written, term.frame.axes
-        if shape and len(shape) != len(written):
-            axes = ", ".join(written)
+        dims = term.frame.dims
+        if shape and len(shape) != len(dims):
+            axes = ", ".join(term.frame.written)
             raise click.BadParameter(f"`{term.variable}` has the axes {axes}", param_hint="--shape")
         if len(analysis.model.terms) > 1:
             print(f"{term.variable}\n")
-        lengths = [shape[written.index(axis)] for axis in drawn] if shape else ()
+        lengths = [shape[dim] for dim in dims] if shape else ()
         rows, totals = schedule_table.rows(schedule(term.graph), lengths)
         columns = ("name", "evaluated", "kept", "numbers to keep", "operations")
         cells = [
             (row.name, row.when, row.kept, _count(row.numbers), _count(row.operations))
             for row in rows
         ]
-        size = " x ".join(f"{totals.shape[drawn.index(axis)]:,}" for axis in written)
+        size = " x ".join(f"{totals.shape[dims.index(dim)]:,}" for dim in range(len(dims)))
         caption = (
             f"\nto draw {size}: {totals.numbers:,} numbers to keep at least, "
             f"{totals.per_position:,.0f} multiply-adds per position, "

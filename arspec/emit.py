@@ -533,14 +533,14 @@ def _head_context(term: TermModel, target: Declared) -> dict[str, Any]:
 
 def _turns(term: TermModel, target: Declared) -> dict[str, Any]:
     """What brings x, its shape and the parameters into the order of drawing, and back."""
-    drawn = term.frame.turned(target.grid)
+    dims = term.frame.dims
     return {
         "turn": _turn(target, term.frame),
         "turn_back": _turn(target, term.frame, back=True),
         "turn_params": _turn(target, term.frame, behind=1),
         "turn_params_back": _turn(target, term.frame, back=True, behind=1),
-        "turn_shape": tuple_text([str(target.grid.index(axis)) for axis in drawn]),
-        "turn_back_shape": tuple_text([str(drawn.index(axis)) for axis in target.grid]),
+        "turn_shape": tuple_text(list(map(str, dims))),
+        "turn_back_shape": tuple_text([str(dims.index(dim)) for dim in range(len(dims))]),
         "outermost": term.frame.axes[0],
     }
 

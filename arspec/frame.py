@@ -35,6 +35,11 @@ class Frame:
     def key(self, offset: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(sum(m * o for m, o in zip(row, offset, strict=True)) for row in self.order)
 
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Where the axes, as they are drawn, stand in the user's tensors."""
+        return tuple((self.written or self.axes).index(axis) for axis in self.axes)
+
     def turned(self, grid: Grid) -> Grid:
         """A variable's axes as the model has them: in the order of drawing, others behind."""
         if self.written in ((), self.axes):

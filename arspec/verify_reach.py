@@ -152,7 +152,7 @@ def check_prefix(trial: Trial) -> Check | None:
         lengths = limited(trial, dict(lengths, **{axis: lengths[axis] + 2 * int(ahead) * step}))
         half = (lengths[axis] + 1) // 2
     short = dict(lengths, **{axis: half})
-    dim = [name for name, _ in trial.target.grid].index(axis)
+    dim = trial.dims[0]
     count, total = (trial.target.shape(grid)[dim] for grid in (short, lengths))
     same = int(max(count - ahead, 0))
     near = f"; `{node}` reads ahead, and zeros beyond the end of the input" if ahead > 0 else ""

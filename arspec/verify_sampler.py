@@ -224,8 +224,7 @@ class Drawing:
     def __init__(self, trial: Trial, lengths: Mapping[str, int], seed: int = 0) -> None:
         self.trial, self.lengths, graph = trial, lengths, trial.graph
         self.shape = trial.target.shape(lengths)
-        written = [axis for axis, _ in trial.target.grid]
-        self.dims = [written.index(axis) for axis in graph.axes]  # of the axes as they are drawn
+        self.dims = trial.dims
         self.x, self.conditions = trial.inputs(lengths, seed)
 
         def key(place: Place) -> Place:

@@ -103,6 +103,7 @@ class Trial:
     target: Field
     conditions: tuple[Field, ...]
     limits: Mapping[str, int]  # the greatest lengths of axes, where there are such
+    dims: tuple[int, ...]  # where the axes, as they are drawn, stand in tensors of the target
 
     def redraw(self, seed: int) -> None:
         """Draw every parameter anew."""
@@ -166,7 +167,7 @@ def make_trial(analysis: Analysis) -> Trial:
         _field(variable) for name, variable in model.variables.items() if name != term.variable
     )
     proof = analysis.proof.terms[-1]
-    return Trial(module, term.graph, proof, target, conditions, term.limits)
+    return Trial(module, term.graph, proof, target, conditions, term.limits, term.frame.dims)
 
 
 def _field(declared: Declared, ordered: bool = False) -> Field:

@@ -227,7 +227,7 @@ def make_case(
         made,
         tuple(sizes[axis] for axis, _ in axes),
         channels if channels > 1 else None,
-        tuple([axis for axis, _ in axes].index(axis) for axis in term.frame.axes),
+        term.frame.dims,
         term.graph.order,
         arriving,
     )
