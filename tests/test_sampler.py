@@ -204,7 +204,7 @@ def test_a_clone_in_the_middle() -> None:
         rest = dict(steps)
         params, kept = this.model.step(this.value(last), kept)  # type: ignore[operator]
         place = this.places[this.places.index(last) + 1]
-        assert torch.equal(params, rest[place])
+        assert (params - rest[place]).abs().max() < EXACT
         assert (params - wanted[place]).abs().max() < EXACT
 
 

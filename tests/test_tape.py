@@ -155,6 +155,46 @@ def test_functions_without_an_out_are_replayed_too() -> None:
     assert torch.equal(torch.stack(results), torch.stack(wanted))
 
 
+def test_products_are_added_up_where_their_sum_is() -> None:
+    """Only where nobody else reads the product, and what it is added to is like it."""
+    this, linear = case("wavenet"), torch.nn.functional.linear
+    draw = torch.Generator().manual_seed(0)
+    weight, bias, row = (torch.randn(n, dtype=torch.float64, generator=draw) for n in (25, 5, 5))
+    weight, bias = weight.view(5, 5), torch.nn.Parameter(bias)
+
+    def evaluate(x: Tensor) -> Tensor:
+        h = torch.outer(torch.arange(1.0, 5.0, dtype=torch.float64), row) + x
+        h = h + linear(h, weight, bias)  # these two are
+        h = linear(h.tanh(), weight) + h
+        h = row + linear(h.tanh(), weight, bias)
+        h = 0.5 + linear(h.tanh(), weight, bias)
+        h = h.mT.contiguous().mT + linear(h.tanh(), weight)
+        h = h.contiguous().float() + linear(h.tanh(), weight, bias)
+        h = torch.add(h, linear(h.tanh(), weight, bias), alpha=2)
+        h = h.contiguous()[:, None] + linear(h.tanh(), weight, bias)
+        h = h.sum(1)
+        other = linear(h.tanh(), weight, bias)
+        h = 1 + h
+        h = h + other.tanh()
+        twice = linear(h.tanh(), weight, bias)
+        h = h + twice
+        return h + twice + linear(h.tanh().mT.contiguous().mT, weight)
+
+    with torch.no_grad():
+        results, made = run_of(this, evaluate, 8)
+        wanted = [evaluate(torch.tensor([float(k)])) for k in range(8)]
+    assert made is not evaluate
+    assert (torch.stack(results) - torch.stack(wanted)).abs().max() < EXACT
+
+    module = emitted(this)
+    with torch.no_grad(), module.Tape() as tape:
+        made = evaluate(torch.zeros(1))
+    names = [call.name for call in module.accumulated(tape.calls, made)]
+    before = [call.name for call in tape.calls]
+    assert before.count("linear") == names.count("linear")
+    assert before.count("add") - names.count("add") == 1  # of the two, that without a bias
+
+
 def test_tapes_of_an_open_end_do_not_pile_up() -> None:
     """Attention meets more keys from block to block; tapes of earlier blocks are let go."""
     this = of_text(

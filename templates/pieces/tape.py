@@ -136,26 +136,54 @@ def lasting(calls: list[Call]) -> Iterator[Call]:
             yield call
 
 
+def accumulated(calls: list[Call], made: Tensor) -> list[Call]:
+    """The same calls; a product that is only added to something is added up where the sum is."""
+    read = [storage(made), *(storage(x) for call in calls for x in call.inputs)]
+    kept: list[Call] = []
+    for call in calls:
+        product = kept[-1] if kept else call
+        others = [x for x in call.inputs if x is not product.result]
+        added = call.name == "add" and len(call.inputs) == 1 + len(others) == 2 and not call.kwargs
+        if product.name == "linear" and added:
+            x, weight, *bias = product.args
+            parts = [*product.outputs, *call.outputs, *others]
+            alike = len({(y.shape, y.dtype) for y in parts}) == 1
+            whole = all(y.is_contiguous() for y in (x, *parts))
+            if alike and whole and read.count(storage(product.result)) == 1:
+                kept.pop()
+                if any(b is not None for b in bias):
+                    kept.append(Call(torch.add, (*others, *bias), {}, call.result))
+                    others = [call.result]
+                call = Call(product.function, (x, weight, *others), {}, call.result)
+        kept.append(call)
+    return kept
+
+
 def again(call: Call) -> Callable[[], Any]:
     """The call once more, with its result where it was."""
     function, args, kwargs, result = call
     if call.in_place:
         return partial(function, *args, **kwargs)
+    if call.name in ("rand", "randn"):
+        fill = result.uniform_ if call.name == "rand" else result.normal_
+        return partial(fill, generator=kwargs.get("generator"))
     if call.drawn:
         return partial(function, *args, **kwargs, out=result)
     if call.name == "linear":
         x, weight, *bias = args
         flat, out = x.reshape(-1, x.shape[-1]), result.view(-1, result.shape[-1])
-        if len(flat) == 1 and len(weight) > 2 * len(weight.t()):  # faster if packed by inputs
-            weight = weight.t().contiguous().t()
+        weight = weight.t()
+        if weight.numel() <= 2**16 or weight.shape[1] > 2 * len(weight):
+            weight = weight.contiguous()  # read faster so; larger ones are not kept twice
         if storage(flat) == storage(x) and not any(b is not None for b in bias):
-            return partial(torch.mm, flat, weight.t(), out=out)
+            return partial(torch.mm, flat, weight, out=out)
         if storage(flat) == storage(x):
-            if isinstance(bias[0], nn.Parameter):  # it need not be spread again each time
-                bias[0] = bias[0].expand_as(out).contiguous()
-            return partial(torch.addmm, *bias, flat, weight.t(), out=out)
+            if isinstance(bias[0], nn.Parameter) or bias[0].dim() > 1:  # not spread each time
+                bias[0] = bias[0].expand_as(result).reshape(out.shape)
+            total = out if storage(bias[0]) == storage(out) else bias[0]  # then it is not copied
+            return partial(torch.addmm, total, flat, weight, out=out)
     if call.name == "relu":
-        return partial(torch.clamp_min, args[0], 0, out=result)
+        return partial(torch.maximum, args[0], result.new_zeros(()), out=result)
     if call.name in ("to", "long", "float"):
         return partial(result.copy_, args[0])
     if call.name == "one_hot":
@@ -185,7 +213,7 @@ def copied(call: Call) -> None:
 
 def replayed(step: Step) -> Callable[[Tensor], Tensor]:
     """The step as a function of the newest x."""
-    calls = [again(call) for call in lasting(step.calls)]
+    calls = [again(call) for call in accumulated(list(lasting(step.calls)), step.made)]
 
     def run(x: Tensor) -> Tensor:
         step.x.copy_(x)
