@@ -29,7 +29,7 @@ from arspec.marks import (
 )
 from arspec.names import local
 from arspec.program import ProgramLine
-from arspec.stepping import FINER, FREE, ONCE, Clock, Keeping, Plan, Unplanned, When, holds
+from arspec.stepping import FINER, FREE, ONCE, Clock, Keeping, Offset, Plan, Unplanned, When, holds
 from arspec.values import tuple_text
 
 _TOKEN = re.compile("\x08(\\d+)\x08")
@@ -287,7 +287,7 @@ class Arranger:
             told = ""
             if when.loop >= 0 and not whole and self._keeps(module):
                 told = f", past={state}"
-            elif any(w.loop < when.loop for w in map(self._when, _VALUE.findall(read)) if w):
+            else:
                 read = self._here(line, when, read)  # no cache that would know where
             rest = code[end : match.start()] + told + code[match.end() :]
             code = code[:start] + self._token(read) + rest
@@ -544,7 +544,13 @@ class Arranger:
             and axis in axes
             and own.loop < axes.index(axis) <= when.loop
         }
-        text = self._at(line, when, own, node, name, dims) if dims else name
+        behind = 0 <= own.loop < when.loop and min(when.offset[own.loop + 1 :], default=0) < 0
+        if dims:
+            text = self._at(line, when, own, node, name, dims)
+        elif behind and info.grid and not own.apart(when):
+            text = self._of_round(line, when, own.offset, node, name)
+        else:
+            text = name
         return self._of_channel(line, when, info.features.width, text)
 
     def _of_channel(self, line: ProgramLine, when: When, width: int, text: str) -> str:
@@ -575,11 +581,33 @@ class Arranger:
         # That may be the end of the slab before: the part at the position drawn, kept till then.
         attribute = f"{line.name}_{name}_late"
         drawn = replace(when, offset=(0,) * len(when.offset))
+        part = f"here({name}, past, {listed}, {self._offset(drawn)})"
+        axes = self.plan.outer(node)
+        if axes and min(when.offset[axes:], default=0) < 0:
+            now = f"{line.name}_{name}_now"
+            self.add(when, [f"{now} = {part}"], [now])
+            return self._of_round(line, when, drawn.offset[:axes], node, now)
         self.plan.check_grid(node)
         kept = Keeping(drawn.offset, when.offset, self.plan.clock_of(node))
         late = [(use.path, node, kept) for use in self.plan.uses[id(self.one)]]
-        part = f"here({name}, past, {listed}, {self._offset(drawn)})"
         self._till_then(attribute, late, own, when, part)
+        return attribute
+
+    def _of_round(self, line: ProgramLine, when: When, stands: Offset, node: int, name: str) -> str:
+        """What has the axes of its loop alone, where a line may stand in the round before."""
+        axes = self.plan.outer(node)
+        if not axes:
+            raise Unplanned("a value along some of the axes, read late")
+        attribute = f"{line.name}_{name}_late"
+        ones = ", ".join("1" for _ in range(axes))
+        self.modules[f"self.{attribute}"] = f"{'Repeated' if axes > 1 else 'Repeated1d'}({ones})"
+        for use in self.plan.uses[id(self.one)]:
+            kept = Keeping(stands, when.offset, self.plan.clock_of(node))
+            self.plan.kept[use.path + attribute] = kept
+        lengths = ", ".join(f"{name}.shape[{k}]" for k in range(1, axes + 1))
+        statement = f"{attribute} = self.{attribute}({name}, {lengths}, past=past)"
+        if not any(statement in item.statements for item in self.items):
+            self.add(when, [statement], [attribute])
         return attribute
 
     def _offset(self, when: When) -> str:

@@ -198,6 +198,17 @@ def ahead(s: Sketch) -> None:
         s.line(f"{n}(row - 2)")
 
 
+def beside(s: Sketch) -> None:
+    """On a grid: the newest next to a value of a row, read from the row below and from its own."""
+    if s.draw.random() < 0.75:
+        return
+    axes = s.axes[: s.draw.randint(1, len(s.axes) - 1)]
+    known = s.draw.choice(["all", "present", "past", "+1"])
+    s.conditions["c9"] = f"{{features: 1, axes: [{', '.join(axes)}], known: {known}}}"
+    n = s.hidden(f"{{linear: {WIDTH}, of: y, given: c9}}")
+    s.line(f"{n}({s.axes[0]} - 1) + {n}({s.axes[-1]} - 1)")
+
+
 def early(s: Sketch) -> None:
     """What is known far ahead, and a window that makes use of it."""
     if len(s.axes) == 1:
@@ -550,6 +561,7 @@ def image(draw: random.Random, safe: bool) -> str:
     for _ in range(draw.randint(1, 5)):
         draw.choice([*ops, rows_above, two_stacks] if s.above else ops)(s)
     use_conditions(s)
+    beside(s)
     return s.text()
 
 
@@ -634,6 +646,7 @@ def volume(draw: random.Random, safe: bool) -> str:
     for _ in range(draw.randint(1, 4)):
         draw.choice([*ops, frames_before] if s.above else ops)(s)
     use_conditions(s)
+    beside(s)
     return s.text()
 
 
@@ -713,4 +726,5 @@ def colours(draw: random.Random, safe: bool) -> str:
         else:
             s.line(draw.choice(forms))
     use_conditions(s)
+    beside(s)
     return s.text()

@@ -75,7 +75,8 @@ class RepeatCache(RingCache):
     """For a repetition: output i reads x[i // rate]."""
 
     def __init__(self, source: Offset, output: Offset, rate: int) -> None:
-        super().__init__(source, output, source[0] - output[0] // rate + 2)
+        wrapped = -sum(min(k, 0) for k in output[1:])  # so many rounds before at most
+        super().__init__(source, output, source[0] - output[0] // rate + 2 + wrapped)
         self.rate = rate
 
     def between(self, x: Tensor, home: Any, state: State) -> Tensor:

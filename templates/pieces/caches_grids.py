@@ -203,7 +203,9 @@ class RepeatCrossCache(CrossCache):
 
     def __init__(self, source: Offset, output: Offset, layer: Any) -> None:
         first = output[0] // layer.rates[0]
-        super().__init__(source, output, (first - 1, first + 1), [(0, 0)] * (len(layer.rates) - 1))
+        back = max(1, -sum(min(k, 0) for k in output[1:]))  # to the rounds before
+        rows = first - back, first + 1
+        super().__init__(source, output, rows, [(0, 0)] * (len(layer.rates) - 1))
         self.rates = layer.rates
 
     def between(self, x: Tensor, home: State, state: State) -> Tensor:
