@@ -27,6 +27,7 @@ from arspec.library import library, model_class, reserved
 from arspec.marks import PASSED, plain
 from arspec.model import Declared, Model, TermModel
 from arspec.names import local
+from arspec.narrowest import narrowest
 from arspec.program import Missing, ProgramLine, UseLine
 from arspec.source import plain as plain_tree
 from arspec.stepping import Plan, Unplanned, clocks_text, loops, plan, schedule_text
@@ -505,6 +506,7 @@ def _context(
         "clocks": {} if stepping is None else clocks_text(stepping),
         "step_shape": _step_shape(term, target),
         "lead": 0 if stepping is None else stepping.lead,
+        "narrowest": [] if stepping is None else narrowest(stepping),
         "distribution": term.head.distribution,
         **_head_context(term, target),
         **_sampler_context(term, target),

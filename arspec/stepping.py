@@ -566,8 +566,7 @@ def _moment(loop: int, lead: Offset, strides: Offset) -> When:
         if max(lead[1:], default=0) > 0:
             raise Unplanned("a node that is evaluated far from the position drawn")
         return When(loop, lead)
-    rows = max((1, *every[:loop])) > 1  # then the last of a row cannot wait for the next one
-    if loop > 0 and (any(lead[:-1]) or lead[-1] not in ((0,) if rows else (0, -every[loop]))):
+    if loop > 0 and (any(lead[:-1]) or lead[-1] > 0):
         raise Unplanned("a slower clock that is evaluated far from the position drawn")
     offset, ahead = zip(*(divmod(by, e) for by, e in zip(lead, every, strict=False)), strict=True)
     return When(loop, offset, Clock(every, (*ahead, *(0,) * (len(every) - len(ahead)))))
@@ -967,10 +966,12 @@ def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
             continue
         for k, read in enumerate(graph.nodes[node].reads):
             source = result.whens[read.source]
+            if source.apart(when) and _waits(source):
+                raise Unplanned("the last of a row of a slower clock that waits for the next row")
             # When a slab opens, those who read all of the one before find one position missing at
             # most, which this step evaluates first.
             near = source.loop < 1 or source.offset[1:] >= (*(0,) * (source.loop - 1), -1)
-            far = source.clock is None and not near
+            far = not near
             if far and (when.loop < source.loop or source.apart(when) or read.source == node):
                 raise Unplanned("a slab that is complete long after the next one opens")
             if (node, k) in windows or source.loop < 0:
@@ -995,6 +996,13 @@ def _check(result: Plan, windows: set[tuple[int, int]]) -> None:
                 raise Unplanned("nodes that stand at different places")
             if min(when.offset) < 0 and (graph.channels > 1 or when.clock is not None):
                 raise Unplanned("a part of a slab behind the position drawn")
+
+
+def _waits(when: When) -> bool:
+    """Whether the last of a row is evaluated when its clock comes to the next one, rows later."""
+    if when.loop < 1 or when.clock is None or when.offset[-1] >= 0:
+        return False
+    return max(when.clock.every[: when.loop]) > 1
 
 
 def _alike(source: When, when: When, axes: int) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from arspec.verify_operations import Operations
-from arspec.verify_sizes import COUNTED, LIGHT, limited, stepped_lengths
+from arspec.verify_sizes import COUNTED, LIGHT, enough, limited, stepped_lengths
 from arspec.verify_trial import BATCH, EXACT, Check, Place, Trial, distance, within
 
 EXTRA = 1.05
@@ -173,7 +173,8 @@ def check_sample(trial: Trial) -> Check | None:
     """A draw has the shape asked for, and comes again from the same generator."""
     if not hasattr(trial.model, "sample"):
         return None
-    lengths = {axis: min(n, 6) for axis, n in stepped_lengths(trial, long=False).items()}
+    short = {axis: min(n, 6) for axis, n in stepped_lengths(trial, long=False).items()}
+    lengths = enough(trial, short)
     drawing = Drawing(trial, lengths)
 
     def draw() -> Tensor:

@@ -90,7 +90,13 @@ def stepped_lengths(trial: Trial, *, long: bool) -> dict[str, int]:
         ]
         wanted = max(windows, default=0) + 5 if long else 0
         lengths[axis] = min(max(wanted, least), most) + k
-    return limited(trial, lengths)
+    return limited(trial, enough(trial, lengths))
+
+
+def enough(trial: Trial, lengths: Mapping[str, int]) -> dict[str, int]:
+    """No less than the sampler looks ahead."""
+    least: Mapping[str, int] = getattr(trial.model, "least_lengths", {})
+    return {axis: max(length, least.get(axis, 0)) for axis, length in lengths.items()}
 
 
 def limited(trial: Trial, lengths: Mapping[str, int]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -79,6 +80,12 @@ class Case:
     def derived(self) -> bool:
         """Whether a step does no more than is new; else it replays the whole forward."""
         return "class Replay" not in self.text
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the grid is shorter than the sampler looks ahead, which `start` says."""
+        least = re.findall(r"if shape\[(\d)\] < (\d+):", self.text)
+        return any(self.shape[self.dims[int(axis)]] < int(length) for axis, length in least)
 
     @property
     def length(self) -> int:

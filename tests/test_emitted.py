@@ -31,7 +31,7 @@ from arspec.names import class_name
 
 SHIPPED = sorted(shipped_specs())
 OTHERS = Path(__file__).parent / "specs"
-MOST_LINES = 1580
+MOST_LINES = 1590
 MODEL_LINES = 660
 LONGEST_FORWARD = 25
 PUBLISHED = {name: arspec.generate(name) for name in SHIPPED}

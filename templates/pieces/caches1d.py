@@ -18,7 +18,7 @@ def newest(x: Tensor, cache: Cache, state: State) -> Tensor:
 
 def known(cache: Cache, state: State) -> int:
     """How many positions a prompt brings a layer: the next step that calls it brings one more."""
-    place = state.at[0] + cache.source[0] + any(state.at[len(cache.source) :])
+    place = state.at[0] + cache.source[0] + state.within(len(cache.source))
     return max(place, 0)
 
 

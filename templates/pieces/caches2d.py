@@ -123,7 +123,7 @@ class GridCache(Cache):
         channels = (state.shape[-1] or 1) if len(self.source) > axes else 1
         self.features = self.features or len(self.layout) or x.shape[-1] * channels
         place = state.to(self.source)
-        if any(state.at[len(self.source) :]) or not state.inside(place):
+        if state.within(len(self.source)) or not state.inside(place):
             return
         kept = self.prepare(state)
         x = x.to(kept.dtype)

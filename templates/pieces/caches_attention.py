@@ -141,7 +141,7 @@ class KeyCache(Cache):
     def keep_all(self, q: Tensor, k: Tensor, v: Tensor, state: State) -> None:
         """Those of a whole prompt."""
         end = self.start(state)
-        if any(state.at[len(self.source) :]):  # within a slab that was open already
+        if state.within(len(self.source)):  # within a slab that was open already
             place = state.to(self.source)
             end = self.number(state, (*place[:-1], place[-1] + 1))
         end = min(end, k.shape[2])

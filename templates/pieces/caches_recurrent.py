@@ -82,7 +82,7 @@ class StateCache(Cache):
     def fill_all(self, x: Tensor, states: Tensor, state: State) -> None:
         """While a prompt is evaluated: x and the states at every position."""
         # The next slab, where one is open already the one behind.
-        at = state.at[0] + any(state.at[1:])
+        at = state.at[0] + state.within(1)
         for kept, values, offset in (
             (self.inputs, x, self.source[0]),
             (self.states, states, self.output[0]),
@@ -123,7 +123,7 @@ class BoardStateCache(Cache):
 
     def keep(self, x: Tensor, state: State) -> None:
         """A new input, where it comes in parts; it is the first step of a slab that brings one."""
-        if not (state.filling or any(state.at[len(self.source) :])):
+        if not (state.filling or state.within(len(self.source))):
             self.read.put(self.inputs, x, state, self.layout)
 
     def step(self, x: Tensor, given: Tensor | None, state: State) -> Tensor:

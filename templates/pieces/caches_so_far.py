@@ -43,7 +43,7 @@ class SoFarCache(Cache):
         level = len(self.source)
         inner = [n or 1 for n in state.lengths[1:]]
         place = list(state.to(self.source))[: len(inner) + 1]
-        if any(state.at[level:]):  # within a slab that was open already
+        if state.within(level):  # within a slab that was open already
             place[level - 1] += 1
         place[level:] = [0] * (len(place) - level)
         known = sum(k * math.prod(inner[axis:]) for axis, k in enumerate(place))

@@ -198,6 +198,10 @@ class State:
         found: Result = memo[key]
         return found
 
+    def within(self, depth: int) -> bool:
+        """Whether the round of the first `depth` loops was open before this step."""
+        return any(self.at[depth:])
+
     def to(self, offset: Offset) -> Offset:
         """The position at an offset; before the first of a row is the last of the row above."""
         place = [k + o for k, o in zip(self.at, offset, strict=False)]
@@ -239,7 +243,7 @@ class State:
 
     def begin(self) -> None:
         """Before a step."""
-        opened = max((axis for axis, k in enumerate(self.at) if k), default=0)
+        opened = max((axis for axis in range(len(self.at)) if self.within(axis)), default=0)
         for axis, (was, now) in enumerate(zip(self.stands, self.at, strict=True)):
             if was != now:  # a step moves it on along the innermost loop
                 self.position[axis] = now
@@ -254,7 +258,7 @@ class State:
     def evaluate(self, model: nn.Module, x: Tensor) -> Tensor:
         """The parameters at the position drawn next, given the newest x."""
         self.memo = {}
-        rings = [] if any(self.at[1:]) else self.rings  # they move along the first axis
+        rings = [] if self.within(1) else self.rings  # they move along the first axis
         for ring in rings:
             ring.read(self)
         params: Tensor = model(x, **self.conditions, past=self)

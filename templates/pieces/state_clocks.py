@@ -86,14 +86,19 @@ class Clocked(Timed):
 
     def attach(self, layers: Mapping[str, Any], schedule: Table, lead: int = 0) -> None:
         super().attach(layers, schedule, lead)
+        lags = self.lags.copy()
         for clock, ticks in self.slower.items():
             ticks.compiles = self.compiles
             ticks.attach(layers, self.tables[clock])
             self.lags[0] = max(self.lags[0], clock.positions(ticks.lags[0]))
+            for axis in range(1, len(clock.every)):  # so far in a row ticks stand in the row above
+                back = max(self.lags[axis], ticks.lags[axis]) - 1
+                lags[axis] = max(lags[axis], back * clock.every[axis] + 1)
             ends, ticks.ends = ticks.ends, set()
             self.ends |= set(map(clock.positions, ends))
             for key, phase in ticks.phases.items():
                 self.phases[clock, key] = partial(phase_of, clock, phase)
+        self.lags[1:] = lags[1:]
 
     def home(self, layer: nn.Module) -> Timed:
         """The state whose clock is that of a layer's input."""
@@ -159,33 +164,49 @@ class Ticks(Timed):
         super().__init__(shape, root.batch, root.like)
         self.root, self.clock = root, clock
         self.lags[0] = 0
+        # In a row number 0 stands for the last of the row above, if its end comes too soon for it.
+        lengths = zip(root.shape, self.shape, *clock, strict=False)
+        ends = [(n or 0, (number or 0) * e - ahead) for n, number, e, ahead in lengths]
+        self.first = (0, *(int(last < n) for n, last in ends[1:]))
 
     def follow(self, at: Offset) -> None:
         """Tick, if it is time at a position."""
-        places = zip(at, *self.clock, strict=False)
-        numbers, rest = zip(*(divmod(k + ahead, e) for k, e, ahead in places), strict=True)
+        numbers, early = self.number(at)
         self.memo = {}
-        inner = any(at[len(rest) :])  # another channel of the same position
-        self.ticking = not (inner or (self.begun and any(rest)))
+        inner = any(at[len(numbers) :])  # another channel of the same position
+        self.ticking = not (inner or (self.begun and any(early)))
         if self.ticking:
             self.begun, self.waiting, self.at = True, False, numbers
             self.begin()
 
+    def number(self, at: Offset) -> tuple[Offset, list[bool]]:
+        """Of the latest tick at a position, and by axis whether it came before."""
+        numbers, early = list[int](), list[bool]()
+        for k, first, e, ahead in zip(at, self.first, *self.clock, strict=False):
+            number, rest = divmod(k + ahead, e)
+            opens = bool(numbers) and k == first == 0  # the last of the row above comes here
+            numbers.append(number)
+            early.append(rest > 0 and not opens)
+        return tuple(numbers), early
+
     def expect(self, shape: Offset) -> None:
         """Before a prompt of a shape: the number of the tick that comes behind it."""
-        at = [0] * len(self.at)
-        for axis, (k, e, ahead) in enumerate(zip(self.root.at, *self.clock, strict=False)):
-            at[axis], rest = divmod(k + ahead, e)
+        numbers, early = self.number(self.root.at)
+        at = list(self.first)
+        for axis, number in enumerate(numbers):
             inner = axis + 1 == len(at) and any(self.root.at[axis + 1 :])
-            if rest or inner:  # behind a slab
-                at[axis] += 1
+            at[axis] = number + (early[axis] or inner)
+            if early[axis] or inner:  # behind a slab
                 break
         for axis in range(len(at) - 1, 0, -1):
-            if at[axis] >= (self.shape[axis] or 0):
-                at[axis - 1], at[axis] = at[axis - 1] + 1, 0
+            if at[axis] >= (self.shape[axis] or 0) + self.first[axis]:
+                at[axis - 1], at[axis] = at[axis - 1] + 1, self.first[axis]
         self.at = tuple(at)
         sizes = zip(shape, self.clock.every, strict=False)
         self.filling, self.filled = True, tuple(-(-n // e) for n, e in sizes)
+
+    def within(self, depth: int) -> bool:
+        return self.at[depth:] != self.first[depth:]
 
     def slab(self, x: Tensor, loop: int, at: Offset = ()) -> Tensor:
         return super().slab(x, loop, at or self.latest(loop))
@@ -193,7 +214,7 @@ class Ticks(Timed):
     def latest(self, loop: int, by: int = 0) -> Offset:
         """Before the tick `at`, the latest round of a loop, or the one that is `by` farther on."""
         latest = list(self.at)
-        latest[loop] += by - (not any(latest[loop + 1 :]))
+        latest[loop] += by - (not self.within(loop + 1))
         for axis in range(loop, 0, -1):
             if latest[axis] < 0:
                 latest[axis - 1] -= 1
