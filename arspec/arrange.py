@@ -37,6 +37,7 @@ _WORD = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
 _VALUE = re.compile(rf"{_WORD.pattern}\b(?!\.shape)")
 _KEEPING = re.compile(r"self\.[\w.\[\]\"]+\([^()]*, past=(?:past|along\(past, \d\))\)")
 _TABLE = re.compile(r"self\.\w*positions\([^()]*\)")
+_SHIFTED = re.compile(r"(?<![\w.])(?:shift\()+([A-Za-z_]\w*)(?:, \d+, -?\d+\))+")
 _KEEP = re.compile(r"\bkeep\((self\.[\w.\[\]\"]+),")
 
 
@@ -280,9 +281,10 @@ class Arranger:
                 text = self._once(line, when, module, node, f"{code[begin:start]}{read})")
                 code = code[:begin] + self._token(text) + code[match.end() + 1 :]
                 continue
-            self._keep_finer(when, code[: start - 1], read)
-            # What a window reads stands where it stands: the layer's cache knows.
             whole = self._node(match[0].strip("\x02")) in self.plan.whole
+            if not whole:
+                self._keep_finer(when, code[: start - 1], read)
+            # What a window reads stands where it stands: the layer's cache knows.
             state = self._state(module, when)
             told = ""
             if when.loop >= 0 and not whole and self._keeps(module):
@@ -455,7 +457,14 @@ class Arranger:
                 return self._of_channel(line, when, width, name) if alone else name
             return self._cut(line, when, own, self._live(nodes), name)
 
-        return _WORD.sub(cut, code)
+        def shifted(match: re.Match[str]) -> str:
+            """A table as a whole, of which a step takes its part behind the shift."""
+            own, nodes = self.plan.when(self.one, match[1]), self.plan.nodes(self.one, match[1])
+            if own is None or own.loop != ONCE or not nodes:
+                raise Unplanned("a shift of what is not there from the start")
+            return self._token(self._cut(line, when, own, self._live(nodes), match[0]))
+
+        return _WORD.sub(cut, _SHIFTED.sub(shifted, code))
 
     def _tables(self, line: ProgramLine, when: When, code: str) -> str:
         """Tables of positions inside an equation: where channels are drawn, their part of them."""

@@ -617,6 +617,10 @@ def _whole_tables(result: Plan) -> None:
     whole = {i for pair in windows for i in pair}
     if len(graph.axes) > 1:  # along time alone they may have no end
         whole |= {i for i in result.whens if infos[i].grid and graph.nodes[i].operations}
+        # Beside a line of a coarser loop they would be in a method of their own.
+        coarse = {i for i, when in result.whens.items() if 0 <= when.loop < result.finest}
+        beside = {r.source for i in coarse for r in graph.nodes[i].reads}
+        whole |= {i for i in beside if infos[i].grid}
     for i in whole:
         if result.whens[i].loop == FREE:
             result.whens[i] = When(ONCE)
@@ -861,7 +865,9 @@ def _keep(
     if own and (node, own[0]) not in result.cycles:
         _check_recurrence(result, node)
         windows.update((node, k) for k in (0, *own))
-    wide = [k for k, read in enumerate(reads) if _windowed(read) and k not in own] or [0]
+    infos = result.term.infos  # a shift of a table is none of the layer's
+    batched = [k for k, read in enumerate(reads) if infos[read.source].batched and k not in own]
+    wide = [k for k in batched if _windowed(reads[k])] or [0]
     if only is not None:
         alone = [k for k, read in enumerate(reads) if _windowed(read) and read.source == only]
         wide = alone or wide

@@ -200,7 +200,7 @@ def ahead(s: Sketch) -> None:
 
 def beside(s: Sketch) -> None:
     """On a grid: the newest next to a value of a row, read from the row below and from its own."""
-    if s.draw.random() < 0.75:
+    if len(s.axes) == 1 or s.draw.random() < 0.75:
         return
     axes = s.axes[: s.draw.randint(1, len(s.axes) - 1)]
     known = s.draw.choice(["all", "present", "past", "+1"])

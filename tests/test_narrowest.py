@@ -75,7 +75,9 @@ def test_it_is_right_or_says_so(name: str) -> None:
         assert this.derived
         assert this.narrow == (length < least)
         if this.narrow:
-            with pytest.raises(ValueError, match=rf"has {length} along `{axis}`.* at least {least}"):
+            with pytest.raises(
+                ValueError, match=rf"has {length} along `{axis}`.* at least {least}"
+            ):
                 this.start()
             with pytest.raises(ValueError, match="looks ahead"):
                 this.model.sample(2, shape=this.shape)  # type: ignore[operator]
