@@ -407,12 +407,17 @@ class Arranger:
         others = sum(name.startswith(f"self.{attribute}") for name in self.modules)
         attribute += str(others + 1) if others else ""
         lengths = [n or f"{code}.shape[{k}]" for k, n in enumerate(lengths, start=1)]
-        piece = "Repeated" if len(axes) > 1 else "Repeated1d"
+        self._repeated(attribute, rates, source, when)
+        return self._token(f"self.{attribute}({code}, {', '.join(lengths)}, past=past")
+
+    def _repeated(self, attribute: str, rates: Sequence[str], source: When, when: When) -> None:
+        """A layer that keeps what comes at a clock, for lines that repeat it."""
+        assert source.clock is not None
+        piece = "Repeated" if len(rates) > 1 else "Repeated1d"
         self.modules[f"self.{attribute}"] = f"{piece}({', '.join(rates)})"
         for use in self.plan.uses[id(self.one)]:
             clock = source.clock.outside(use.base)
             self.plan.kept[use.path + attribute] = Keeping(source.offset, when.offset, clock)
-        return self._token(f"self.{attribute}({code}, {', '.join(lengths)}, past=past")
 
     def _when(self, name: str) -> When | None:
         """When what a name stands for is evaluated."""
@@ -521,8 +526,11 @@ class Arranger:
         state = self._state(attribute, when)
         if own.loop > when.loop:
             self.add(own, [f"keep(self.{attribute}, {value}, {state})"], [])
-        # Its cache moves on with each call: one statement, however often the line reads the value.
-        statement = f"{attribute} = self.{attribute}({value}, past={state})"
+        self._call(when, attribute, f"{value}, past={state}")
+
+    def _call(self, when: When, attribute: str, arguments: str) -> None:
+        """Of a layer whose cache moves on with each call: once, however often a line reads it."""
+        statement = f"{attribute} = self.{attribute}({arguments})"
         if not any(statement in item.statements for item in self.items):
             self.add(when, [statement], [attribute])
 
@@ -553,10 +561,9 @@ class Arranger:
             and axis in axes
             and own.loop < axes.index(axis) <= when.loop
         }
-        behind = 0 <= own.loop < when.loop and min(when.offset[own.loop + 1 :], default=0) < 0
         if dims:
             text = self._at(line, when, own, node, name, dims)
-        elif behind and info.grid and not own.apart(when):
+        elif info.grid and _behind(own, when) and not own.apart(when):
             text = self._of_round(line, when, own.offset, node, name)
         else:
             text = name
@@ -584,8 +591,7 @@ class Arranger:
     ) -> str:
         """The part of a slab where a line stands."""
         listed = "{" + ", ".join(f"{d}: {k}" for d, k in dims.items()) + "}"
-        behind = own.loop >= 0 and min(when.offset[own.loop + 1 :], default=0) < 0
-        if not behind:
+        if not _behind(own, when):
             return f"here({name}, past, {listed}, {self._offset(when)})"
         # That may be the end of the slab before: the part at the position drawn, kept till then.
         attribute = f"{line.name}_{name}_late"
@@ -608,15 +614,10 @@ class Arranger:
         if not axes:
             raise Unplanned("a value along some of the axes, read late")
         attribute = f"{line.name}_{name}_late"
-        ones = ", ".join("1" for _ in range(axes))
-        self.modules[f"self.{attribute}"] = f"{'Repeated' if axes > 1 else 'Repeated1d'}({ones})"
-        for use in self.plan.uses[id(self.one)]:
-            kept = Keeping(stands, when.offset, self.plan.clock_of(node))
-            self.plan.kept[use.path + attribute] = kept
+        source = When(axes - 1, stands, Clock.along(axes))
+        self._repeated(attribute, ["1"] * axes, source, when)
         lengths = ", ".join(f"{name}.shape[{k}]" for k in range(1, axes + 1))
-        statement = f"{attribute} = self.{attribute}({name}, {lengths}, past=past)"
-        if not any(statement in item.statements for item in self.items):
-            self.add(when, [statement], [attribute])
+        self._call(when, attribute, f"{name}, {lengths}, past=past")
         return attribute
 
     def _offset(self, when: When) -> str:
@@ -738,6 +739,11 @@ class Arranger:
         of = "position" if loop == len(axes) - 1 else axes[loop]
         every = () if clock is None else (*clock.every, *filter(None, clock.ahead))
         return "_".join([f"_per_{of}", *(["every"] if every else []), *map(str, every)])
+
+
+def _behind(own: When, when: When) -> bool:
+    """Whether a line may stand in the round before the one that is open in a coarser loop."""
+    return 0 <= own.loop < when.loop and min(when.offset[own.loop + 1 :], default=0) < 0
 
 
 def _read_by_layer(code: str, at: int) -> bool:

@@ -84,8 +84,9 @@ class Case:
     @property
     def narrow(self) -> bool:
         """Whether the grid is shorter than the sampler looks ahead, which `start` says."""
-        least = re.findall(r"if shape\[(\d)\] < (\d+):", self.text)
-        return any(self.shape[self.dims[int(axis)]] < int(length) for axis, length in least)
+        checked = re.findall(r'least_lengths\["(\w+)"\]\s+if shape\[(\d)\] < least:', self.text)
+        least: dict[str, int] = getattr(self.model, "least_lengths", {})
+        return any(self.shape[self.dims[int(axis)]] < least[name] for name, axis in checked)
 
     @property
     def length(self) -> int:
